@@ -1,0 +1,321 @@
+//! Every setting of the engine and every constant of the specification, each with its unit, reason and source.
+
+use std::time::Duration;
+
+/// Entries of a k-bucket (discv4 specification, "Kademlia Table").
+pub const K: usize = 16;
+
+/// Concurrent requests of a lookup (discv4 specification, "Recursive Lookup").
+pub const ALPHA: usize = 3;
+
+/// Distances that have a bucket: all of them, 1 to 256.
+///
+/// Merging all below 240 into one, as geth does, costs nothing up to a million nodes, and at ten million lookups begin
+/// to miss the closest node.
+pub const BUCKETS: usize = 256;
+
+/// Replacements kept for each bucket, as in geth.
+pub const REPLACEMENTS: usize = 10;
+
+/// How long after a PONG the side that answers FINDNODE and ENRREQUEST takes the endpoint as proved (discv4
+/// specification, "Endpoint Proof": 24 hours suggested; 12 hours is what the text says of the last PONG, and geth keeps
+/// 24).
+pub const PROOF_LASTS: Duration = Duration::from_hours(24);
+
+/// How long after our PONG to its PING we count on a peer to remember us: half of [`PROOF_LASTS`], for the clocks and
+/// the shorter memories of others.
+pub const ENDORSEMENT_LASTS: Duration = Duration::from_hours(12);
+
+/// How far in the future our packets expire, in seconds, as in geth: long enough for clocks that differ by some
+/// seconds, short enough against replays.
+pub const EXPIRATION_SECS: u64 = 20;
+
+/// After the first PING of a stranger it gets only answers and one PING for this long: clients, and the public
+/// conformance suite, read the next packet as the answer to theirs.
+pub const QUIET_AFTER_FIRST_PING: Duration = Duration::from_secs(1);
+
+/// Settings of the engine. `Config::default()` is for the public network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Settings of the table.
+    pub table: TableConfig,
+    /// Settings of requests and their timeouts.
+    pub requests: RequestConfig,
+    /// Settings of lookups.
+    pub lookup: LookupConfig,
+    /// Settings of the refresh task, bootstrapping and memory of former members.
+    pub refresh: RefreshConfig,
+    /// Settings of the votes on our own address.
+    pub votes: VoteConfig,
+    /// How long an endpoint proof given to us lasts; [`PROOF_LASTS`]. Lower makes peers prove themselves more often.
+    pub proof_lasts: Duration,
+    /// How long we count on a peer to remember our proof; [`ENDORSEMENT_LASTS`]. Higher risks unanswered FINDNODEs.
+    pub endorsement_lasts: Duration,
+    /// How long a stranger is left in peace after its first PING; [`QUIET_AFTER_FIRST_PING`].
+    pub quiet_after_first_ping: Duration,
+    /// Endpoint proofs remembered for nodes that are not in the table: between one and two times this number, 4,096 by
+    /// default, at some 40 bytes each. The least recently used half goes when it is full.
+    pub max_proofs: usize,
+    /// Fetch the records of table members whose sequence number has risen (EIP-868). Off saves two packets a member.
+    pub fetch_records: bool,
+    /// Take in nodes on UDP ports up to 1024. Off by default, as in geth: such ports belong to other services, which
+    /// forged NEIGHBORS could have us knock at.
+    pub allow_privileged_ports: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            table: TableConfig::default(),
+            requests: RequestConfig::default(),
+            lookup: LookupConfig::default(),
+            refresh: RefreshConfig::default(),
+            votes: VoteConfig::default(),
+            proof_lasts: PROOF_LASTS,
+            endorsement_lasts: ENDORSEMENT_LASTS,
+            quiet_after_first_ping: QUIET_AFTER_FIRST_PING,
+            max_proofs: 4096,
+            fetch_records: true,
+            allow_privileged_ports: false,
+        }
+    }
+}
+
+/// Settings of the table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableConfig {
+    /// Entries of a bucket; [`K`]. Higher shortens lookups and costs upkeep.
+    pub k: usize,
+    /// Replacements of a bucket; [`REPLACEMENTS`].
+    pub replacements: usize,
+    /// Nodes of one /24 in a bucket, replacements counted: 2, as in geth. Lower is safer against Sybils, and shuts out
+    /// honest nodes of one hoster.
+    pub bucket_per_v4_prefix: usize,
+    /// Nodes of one /24 in the table: 10, as in geth.
+    pub table_per_v4_prefix: usize,
+    /// Nodes of one /64 in a bucket: 1. A /64 is what one customer gets, and costs less than a /24 of IPv4.
+    pub bucket_per_v6_prefix: usize,
+    /// Nodes of one /64 in the table: 5.
+    pub table_per_v6_prefix: usize,
+    /// Spare private networks those limits (loopback always is): on, since a private network is often a single /24.
+    pub exempt_lan: bool,
+    /// Failed checks in a row after which a member is dropped: 3. Lower loses nodes to lost packets.
+    pub max_fails: u8,
+    /// Time after its proof when a new member is checked first: 10 s. Each success doubles it, up to what follows.
+    pub first_check: Duration,
+    /// Time between the failed checks of a doubtful member: 2 s.
+    pub retry_check: Duration,
+    /// A trusted member is checked once in this time for each member of the table: 5 s, so that 269 members, a full
+    /// table of a large network, make one PING each 5 s and 22 minutes for each.
+    pub check_pace: Duration,
+    /// Lower bound of the time between two checks of a trusted member: 30 s, so that a small network notices within a
+    /// minute that a member has gone.
+    pub min_check: Duration,
+    /// Upper bound of the same: 30 min.
+    pub max_check: Duration,
+    /// Below this age a member of a full bucket may have to yield to one that makes the bucket more diverse: 1 h.
+    pub settled_age: Duration,
+    /// A member that proves itself at a new endpoint is moved there when its last proof at the old one is older than
+    /// this: 30 s. Lower lets nodes with two addresses flap.
+    pub move_after: Duration,
+}
+
+impl Default for TableConfig {
+    fn default() -> Self {
+        Self {
+            k: K,
+            replacements: REPLACEMENTS,
+            bucket_per_v4_prefix: 2,
+            table_per_v4_prefix: 10,
+            bucket_per_v6_prefix: 1,
+            table_per_v6_prefix: 5,
+            exempt_lan: true,
+            max_fails: 3,
+            first_check: Duration::from_secs(10),
+            retry_check: Duration::from_secs(2),
+            check_pace: Duration::from_secs(5),
+            min_check: Duration::from_secs(30),
+            max_check: Duration::from_mins(30),
+            settled_age: Duration::from_hours(1),
+            move_after: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Settings of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestConfig {
+    /// When a request has failed: 1 s. Higher keeps slow peers, and waits longer for dead ones.
+    pub timeout: Duration,
+    /// Bounds of the time after which an answer counts as late, so that a lookup goes on without it: 50 ms and 500 ms.
+    pub late: (Duration, Duration),
+    /// Bounds of the wait for the second NEIGHBORS packet after the first: 10 ms and 300 ms; within them it is the round
+    /// trip time of that peer.
+    pub second_packet: (Duration, Duration),
+    /// Bounds of the wait for the PING of a peer that has to prove us before it answers FINDNODE: 20 ms and 300 ms;
+    /// within them twice the round trip time.
+    pub ping_back: (Duration, Duration),
+    /// Requests under way at a time, 4,096; at the bound the oldest PING to a stranger that pinged us gives way, else
+    /// nothing is sent.
+    pub max_pending: usize,
+    /// Requests under way to one address, 4: nobody can make us knock at a door more often.
+    pub max_per_address: usize,
+}
+
+impl Default for RequestConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(1),
+            late: (Duration::from_millis(50), Duration::from_millis(500)),
+            second_packet: (Duration::from_millis(10), Duration::from_millis(300)),
+            ping_back: (Duration::from_millis(20), Duration::from_millis(300)),
+            max_pending: 4096,
+            max_per_address: 4,
+        }
+    }
+}
+
+/// Settings of lookups.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LookupConfig {
+    /// Requests of a lookup under way that are not late; [`ALPHA`]. Higher is faster and costs packets.
+    pub alpha: usize,
+    /// Lookups under way at a time: 64; commands beyond are refused.
+    pub max_lookups: usize,
+    /// Nodes that a lookup keeps in mind, the closest: 128. Far more than the 16 that it is after, since the closest
+    /// may all be dead.
+    pub max_candidates: usize,
+    /// FINDNODEs after which a lookup ends with what it has: 256.
+    pub max_queries: usize,
+    /// The time after which it does: 30 s.
+    pub max_time: Duration,
+    /// Nodes from NEIGHBORS that wait to be pinged because their bucket has room: 256; further ones are forgotten.
+    pub max_hints: usize,
+    /// How many of those are pinged at a time: 16.
+    pub max_hint_pings: usize,
+}
+
+impl Default for LookupConfig {
+    fn default() -> Self {
+        Self {
+            alpha: ALPHA,
+            max_lookups: 64,
+            max_candidates: 128,
+            max_queries: 256,
+            max_time: Duration::from_secs(30),
+            max_hints: 256,
+            max_hint_pings: 16,
+        }
+    }
+}
+
+/// Settings of refreshing and bootstrapping.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RefreshConfig {
+    /// Run the task at all. Off for programs that make one request and end.
+    pub enabled: bool,
+    /// Time to the next random lookup after one that found new members: 1 s. It doubles when nothing new was found.
+    pub min: Duration,
+    /// Its upper bound while the far buckets have room: 2 min.
+    pub max_room: Duration,
+    /// Its upper bound when they are full: 30 min, as in geth.
+    pub max_full: Duration,
+    /// First wait before a silent bootnode is tried again: 0.25 s, doubling.
+    pub retry_min: Duration,
+    /// Last wait before a silent bootnode is tried again: 60 s.
+    pub retry_max: Duration,
+    /// Configured contacts kept: 1,024; further ones are refused.
+    pub max_bootnodes: usize,
+    /// Former members kept in mind: 64, the newest. A few are pinged at each refresh, so that the halves of a network
+    /// that was split find each other again.
+    pub max_former: usize,
+    /// How long a member must have been one to be remembered: 10 min.
+    pub former_age: Duration,
+    /// Former members pinged at each refresh: 3.
+    pub former_pings: usize,
+}
+
+impl Default for RefreshConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            min: Duration::from_secs(1),
+            max_room: Duration::from_mins(2),
+            max_full: Duration::from_mins(30),
+            retry_min: Duration::from_millis(250),
+            retry_max: Duration::from_mins(1),
+            max_bootnodes: 1024,
+            max_former: 64,
+            former_age: Duration::from_mins(10),
+            former_pings: 3,
+        }
+    }
+}
+
+/// Settings of the votes on our own address.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VoteConfig {
+    /// Let PONGs decide the address of our record when none is configured.
+    pub enabled: bool,
+    /// Networks (/24 or /64) that must agree on an address: 5. geth wants 10 statements, from anywhere.
+    pub quorum: usize,
+    /// How long a vote counts: 5 min, as in geth.
+    pub lasts: Duration,
+    /// Votes kept, one a network: 64; at the bound the oldest goes.
+    pub max_votes: usize,
+}
+
+impl Default for VoteConfig {
+    fn default() -> Self {
+        Self { enabled: true, quorum: 5, lasts: Duration::from_mins(5), max_votes: 64 }
+    }
+}
+
+impl Config {
+    /// Says what is impossible about the settings, if anything.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("table.k", self.table.k),
+            ("lookup.alpha", self.lookup.alpha),
+            ("lookup.max_lookups", self.lookup.max_lookups),
+            ("lookup.max_candidates", self.lookup.max_candidates),
+            ("lookup.max_queries", self.lookup.max_queries),
+            ("requests.max_pending", self.requests.max_pending),
+            ("requests.max_per_address", self.requests.max_per_address),
+            ("max_proofs", self.max_proofs),
+        ];
+        if let Some(&(setting, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Zero(setting));
+        }
+        if self.table.k > K {
+            return Err(ConfigError::TooManyForAnAnswer(self.table.k));
+        }
+        if self.lookup.max_candidates < self.table.k {
+            return Err(ConfigError::FewerCandidatesThanK);
+        }
+        if self.table.max_fails == 0 || self.table.max_fails > 3 {
+            return Err(ConfigError::MaxFails);
+        }
+        Ok(())
+    }
+}
+
+/// Settings that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A number that has to be at least one.
+    #[error("the setting {0} is 0; it has to be at least 1")]
+    Zero(&'static str),
+    /// k is what an answer to FINDNODE holds.
+    #[error("the setting table.k is {0}; a FINDNODE is answered with at most 16 nodes")]
+    TooManyForAnAnswer(usize),
+    /// A lookup could not hold its own result.
+    #[error("the setting lookup.max_candidates is below table.k")]
+    FewerCandidatesThanK,
+    /// Entries count their failures in two bits.
+    #[error("the setting table.max_fails has to be 1, 2 or 3")]
+    MaxFails,
+}

@@ -1,0 +1,116 @@
+//! Node IDs and the XOR metric (Maymounkov and Mazières 2002).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The 256-bit ID of a node: keccak256 of its 64-byte public key (discv4 specification, "Node Identities").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub [u8; 32]);
+
+/// The XOR of two IDs, read as a 256-bit big-endian number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Distance(pub [u8; 32]);
+
+impl NodeId {
+    /// The XOR distance to `other`.
+    pub fn distance(&self, other: &NodeId) -> Distance {
+        let mut xor = [0; 32];
+        for (out, (a, b)) in xor.iter_mut().zip(self.0.iter().zip(&other.0)) {
+            *out = a ^ b;
+        }
+        Distance(xor)
+    }
+
+    /// The log distance to `other`: 0 for the ID itself, else the position of the highest differing bit, 1 to 256.
+    pub fn log_distance(&self, other: &NodeId) -> u16 {
+        self.distance(other).log()
+    }
+}
+
+impl Distance {
+    /// The bit length: 0 for zero, 256 when the highest bit is set.
+    pub fn log(&self) -> u16 {
+        for (i, byte) in self.0.iter().enumerate() {
+            if *byte != 0 {
+                // i is below 32, so both fit.
+                return (8 * (32 - i) as u16) - byte.leading_zeros() as u16;
+            }
+        }
+        0
+    }
+
+    /// Which sixteenth of its bucket the distance lies in: the (up to) four bits under the highest set bit, 0 to 15.
+    pub fn subrange(&self) -> u8 {
+        let log = self.log();
+        let mut value = 0;
+        for step in 1..=4u16 {
+            value <<= 1;
+            if log > step {
+                let bit = log - step - 1;
+                value |= self.0[31 - usize::from(bit / 8)] >> (bit % 8) & 1;
+            }
+        }
+        value
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    /// The first four bytes, which tell nodes apart in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", hex::encode(&self.0[..4]))
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = hex::FromHexError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(text), &mut bytes)?;
+        Ok(NodeId(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(low: &[u8]) -> NodeId {
+        let mut bytes = [0; 32];
+        bytes[32 - low.len()..].copy_from_slice(low);
+        NodeId(bytes)
+    }
+
+    #[test]
+    fn log_distance_is_the_bit_length_of_the_xor() {
+        let zero = id(&[]);
+        assert_eq!(zero.log_distance(&zero), 0);
+        assert_eq!(zero.log_distance(&id(&[1])), 1);
+        assert_eq!(zero.log_distance(&id(&[0x80])), 8);
+        assert_eq!(zero.log_distance(&id(&[1, 0])), 9);
+        assert_eq!(zero.log_distance(&NodeId([0xff; 32])), 256);
+        assert_eq!(id(&[0b1100]).log_distance(&id(&[0b1010])), 3);
+    }
+
+    #[test]
+    fn subrange_is_the_four_bits_under_the_top_bit() {
+        assert_eq!(Distance([0xff; 32]).subrange(), 15);
+        assert_eq!(id(&[0b1_1010_110]).distance(&id(&[])).subrange(), 0b1010);
+        assert_eq!(id(&[0b1, 0b1001_0000]).distance(&id(&[])).subrange(), 0b1001);
+        assert_eq!(id(&[0b11]).distance(&id(&[])).subrange(), 0b1000);
+        assert_eq!(id(&[1]).distance(&id(&[])).subrange(), 0);
+        assert_eq!(id(&[]).distance(&id(&[])).subrange(), 0);
+    }
+
+    #[test]
+    fn distance_orders_as_a_number() {
+        let target = id(&[]);
+        assert!(target.distance(&id(&[0, 2])) < target.distance(&id(&[1, 0])));
+    }
+}

@@ -1,0 +1,302 @@
+//! Node records (EIP-778, identity scheme `v4`).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use alloy_rlp::{Decodable, Encodable};
+use bytes::Bytes;
+use enr::{Enr, EnrKey, EnrPublicKey, SigningError};
+use thiserror::Error;
+
+use super::{Contact, Endpoint, NodeId, NodeKey, PublicKey};
+use crate::proto::crypto;
+
+/// A record is at most this many bytes, encoded (EIP-778).
+pub const MAX_RECORD_LEN: usize = 300;
+
+/// Why a record was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// The text does not begin with `enr:`.
+    #[error("a record begins with enr:")]
+    Prefix,
+    /// Longer than [`MAX_RECORD_LEN`].
+    #[error("the record has {0} bytes, and 300 is the most that EIP-778 allows")]
+    TooLong(usize),
+    /// Not base64, or bytes after the end.
+    #[error("the record is not URL-safe base64 of one RLP list")]
+    Encoding,
+    /// The content or the signature is wrong.
+    #[error("the record is not valid: {0}")]
+    Invalid(String),
+}
+
+/// What a node says of itself; [`Record::sign`] makes a record of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordContent {
+    /// IPv4 address with UDP and TCP port; a port of 0 is left out.
+    pub v4: Option<(Ipv4Addr, u16, u16)>,
+    /// IPv6 address with UDP and TCP port; a port of 0 is left out.
+    pub v6: Option<(Ipv6Addr, u16, u16)>,
+    /// The ports when no address is known: UDP, TCP.
+    pub ports: Option<(u16, u16)>,
+    /// Further pairs: key, and value as one RLP item.
+    pub extra: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// A node record whose signature has been checked, in the very bytes that were signed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    raw: Box<[u8]>,
+    enr: Enr<NodeKey>,
+    key: PublicKey,
+}
+
+impl Record {
+    /// Signs `content` with a sequence number.
+    ///
+    /// # Errors
+    /// [`RecordError::TooLong`] when it does not fit in 300 bytes.
+    pub fn sign(key: &NodeKey, seq: u64, content: &RecordContent) -> Result<Self, RecordError> {
+        let mut builder = Enr::<NodeKey>::builder();
+        builder.seq(seq);
+        let port = |port: u16| (port != 0).then_some(port);
+        if let Some((ip, udp, tcp)) = content.v4 {
+            builder.ip4(ip);
+            port(udp).map(|p| builder.udp4(p));
+            port(tcp).map(|p| builder.tcp4(p));
+        }
+        if let Some((ip, udp, tcp)) = content.v6 {
+            builder.ip6(ip);
+            port(udp).map(|p| builder.udp6(p));
+            port(tcp).map(|p| builder.tcp6(p));
+        }
+        if let (None, None, Some((udp, tcp))) = (content.v4, content.v6, content.ports) {
+            port(udp).map(|p| builder.udp4(p));
+            port(tcp).map(|p| builder.tcp4(p));
+        }
+        for (pair, value) in &content.extra {
+            builder.add_value_rlp(pair, Bytes::copy_from_slice(value));
+        }
+        let enr = builder.build(key).map_err(invalid)?;
+        let mut raw = Vec::new();
+        enr.encode(&mut raw);
+        Ok(Self { raw: raw.into(), enr, key: *key.public_key() })
+    }
+
+    /// Reads a record from its RLP bytes and checks its signature; nothing may follow the list.
+    pub fn decode(raw: &[u8]) -> Result<Self, RecordError> {
+        if raw.len() > MAX_RECORD_LEN {
+            return Err(RecordError::TooLong(raw.len()));
+        }
+        let mut rest = raw;
+        let enr = Enr::<NodeKey>::decode(&mut rest).map_err(invalid)?;
+        if !rest.is_empty() {
+            return Err(RecordError::Encoding);
+        }
+        let key = enr.public_key();
+        Ok(Self { raw: raw.into(), enr, key })
+    }
+
+    /// The encoded record, as it goes into an ENRRESPONSE.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// The sequence number.
+    pub fn seq(&self) -> u64 {
+        self.enr.seq()
+    }
+
+    /// The public key of the node that signed the record.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// The ID of that node.
+    pub fn node_id(&self) -> NodeId {
+        NodeId(self.enr.node_id().raw())
+    }
+
+    /// Where the record says that the node receives discovery datagrams: IPv4 when there is one, else IPv6.
+    ///
+    /// An IPv6 address without ports of its own uses those for IPv4 (EIP-778).
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        self.endpoint_v4().or_else(|| self.endpoint_v6())
+    }
+
+    /// The IPv4 endpoint.
+    pub fn endpoint_v4(&self) -> Option<Endpoint> {
+        let ip = IpAddr::V4(self.enr.ip4()?);
+        Some(Endpoint { ip, udp: self.enr.udp4()?, tcp: self.enr.tcp4().unwrap_or(0) })
+    }
+
+    /// The IPv6 endpoint.
+    pub fn endpoint_v6(&self) -> Option<Endpoint> {
+        let ip = IpAddr::V6(self.enr.ip6()?);
+        let udp = self.enr.udp6().or_else(|| self.enr.udp4())?;
+        Some(Endpoint { ip, udp, tcp: self.enr.tcp6().or_else(|| self.enr.tcp4()).unwrap_or(0) })
+    }
+
+    /// Key and endpoint together.
+    pub fn contact(&self) -> Option<Contact> {
+        Some(Contact { key: self.key, endpoint: self.endpoint()? })
+    }
+
+    /// All pairs in the order of their keys: key, and value as one RLP item.
+    pub fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.enr.iter().map(|(key, value)| (key.as_slice(), value))
+    }
+
+    /// Whether both say the same, sequence number and signature aside.
+    pub fn same_content(&self, other: &Record) -> bool {
+        self.enr.iter().eq(other.enr.iter())
+    }
+}
+
+impl fmt::Display for Record {
+    /// The text form: `enr:` and URL-safe base64.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.enr.to_base64())
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Record({:?} seq {})", self.node_id(), self.seq())
+    }
+}
+
+impl FromStr for Record {
+    type Err = RecordError;
+
+    fn from_str(text: &str) -> Result<Self, RecordError> {
+        if !text.starts_with("enr:") {
+            return Err(RecordError::Prefix);
+        }
+        let enr: Enr<NodeKey> = text.parse().map_err(RecordError::Invalid)?;
+        let mut raw = Vec::new();
+        enr.encode(&mut raw);
+        if raw.len() > MAX_RECORD_LEN {
+            return Err(RecordError::TooLong(raw.len()));
+        }
+        let key = enr.public_key();
+        Ok(Self { raw: raw.into(), enr, key })
+    }
+}
+
+fn invalid(error: impl fmt::Display) -> RecordError {
+    RecordError::Invalid(error.to_string())
+}
+
+// The `enr` crate signs with a system generator when it uses its own keys; with ours, signing is deterministic and there
+// is one signature library in one place.
+impl EnrKey for NodeKey {
+    type PublicKey = PublicKey;
+
+    fn sign_v4(&self, msg: &[u8]) -> Result<Vec<u8>, SigningError> {
+        Ok(self.sign(&crypto::keccak256(msg))[..64].to_vec())
+    }
+
+    fn public(&self) -> PublicKey {
+        *self.public_key()
+    }
+
+    fn enr_to_public(content: &BTreeMap<Vec<u8>, Bytes>) -> Result<PublicKey, alloy_rlp::Error> {
+        let value = content.get(b"secp256k1".as_slice()).ok_or(alloy_rlp::Error::Custom("no secp256k1 key"))?;
+        let compressed = Bytes::decode(&mut value.as_ref())?;
+        crypto::decompress(&compressed).map(PublicKey).ok_or(alloy_rlp::Error::Custom("the secp256k1 key is no key"))
+    }
+}
+
+impl EnrPublicKey for PublicKey {
+    type Raw = [u8; 33];
+    type RawUncompressed = [u8; 64];
+
+    fn verify_v4(&self, msg: &[u8], sig: &[u8]) -> bool {
+        crypto::verify(&self.0, &crypto::keccak256(msg), sig)
+    }
+
+    fn encode(&self) -> [u8; 33] {
+        self.compressed()
+    }
+
+    fn encode_uncompressed(&self) -> [u8; 64] {
+        self.0
+    }
+
+    fn enr_key(&self) -> Vec<u8> {
+        b"secp256k1".to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example record of EIP-778.
+    const EXAMPLE: &str = "enr:-IS4QHCYrYZbAKWCBRlAy5zzaDZXJBGkcnh4MHcBFZntXNFrdvJjX04jRzjzCBOonrkTfj499SZuOh8R33Ls8RRcy5wBgmlkgnY0gmlwhH8AAAGJc2VjcDI1NmsxoQPKY0yuDUmstAHYpMa2_oxVtw0RW_QAdpzBQA8yWM0xOIN1ZHCCdl8";
+
+    #[test]
+    fn the_example_of_eip_778() {
+        let record: Record = EXAMPLE.parse().unwrap();
+        assert_eq!(record.seq(), 1);
+        assert_eq!(record.node_id().to_string(), "a448f24c6d18e575453db13171562b71999873db5b286df957af199ec94617f7");
+        assert_eq!(
+            record.endpoint(),
+            Some(Endpoint { ip: "127.0.0.1".parse().unwrap(), udp: 30303, tcp: 0 })
+        );
+        assert_eq!(record.to_string(), EXAMPLE);
+        assert_eq!(Record::decode(record.as_bytes()).unwrap(), record);
+    }
+
+    #[test]
+    fn signing_is_deterministic_and_content_compares_without_the_sequence() {
+        let key = NodeKey::from_bytes(&[3; 32]).unwrap();
+        let mut content = RecordContent { v4: Some(([1, 2, 3, 4].into(), 5, 0)), ..Default::default() };
+        let one = Record::sign(&key, 1, &content).unwrap();
+        assert_eq!(one, Record::sign(&key, 1, &content).unwrap());
+        assert!(one.same_content(&Record::sign(&key, 2, &content).unwrap()));
+        content.v6 = Some((Ipv6Addr::LOCALHOST, 6, 7));
+        let two = Record::sign(&key, 2, &content).unwrap();
+        assert!(!one.same_content(&two));
+        assert_eq!(two.endpoint_v6(), Some(Endpoint { ip: Ipv6Addr::LOCALHOST.into(), udp: 6, tcp: 7 }));
+        assert_eq!(one.public_key(), key.public_key());
+    }
+
+    #[test]
+    fn an_unknown_address_leaves_ports_only() {
+        let key = NodeKey::from_bytes(&[3; 32]).unwrap();
+        let record = Record::sign(&key, 1, &RecordContent { ports: Some((30303, 0)), ..Default::default() }).unwrap();
+        assert_eq!(record.endpoint(), None);
+        assert_eq!(record.pairs().map(|(k, _)| k).collect::<Vec<_>>(), [b"id" as &[u8], b"secp256k1", b"udp"]);
+    }
+
+    #[test]
+    fn a_changed_byte_is_found_out() {
+        let record: Record = EXAMPLE.parse().unwrap();
+        for at in 0..record.as_bytes().len() {
+            let mut raw = record.as_bytes().to_vec();
+            raw[at] ^= 1;
+            assert!(Record::decode(&raw).is_err(), "byte {at}");
+        }
+        let mut long = record.as_bytes().to_vec();
+        long.push(0);
+        assert_eq!(Record::decode(&long), Err(RecordError::Encoding));
+        assert_eq!(Record::decode(&[0; 301]), Err(RecordError::TooLong(301)));
+        assert_eq!("IS4QH".parse::<Record>(), Err(RecordError::Prefix));
+        assert!("enr:%%".parse::<Record>().is_err());
+    }
+
+    #[test]
+    fn too_much_content_is_refused() {
+        let key = NodeKey::from_bytes(&[3; 32]).unwrap();
+        let mut content = RecordContent::default();
+        let mut value = vec![0xb8, 200];
+        value.extend([1; 200]);
+        content.extra.insert(b"x".to_vec(), value);
+        assert!(Record::sign(&key, 1, &content).is_err());
+    }
+}

@@ -1,0 +1,16 @@
+//! The protocol, pure: no socket, no clock, no thread, no ambient randomness.
+//!
+//! Time comes in as an argument, randomness from a generator that is seeded at construction, datagrams come in and go
+//! out as values. The daemon, the tests, the fuzzers and the simulator all drive this one implementation.
+//!
+//! Dependencies point one way: `time`, `crypto`, `identity` ← `contacts` ← `wire`, `table`, `lookup` ← `engine`.
+
+pub mod config;
+pub mod contacts;
+pub mod crypto;
+pub mod engine;
+pub mod identity;
+pub mod lookup;
+pub mod table;
+pub mod time;
+pub mod wire;

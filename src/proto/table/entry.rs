@@ -1,0 +1,164 @@
+//! One member of the table, in 16 bytes.
+
+use std::time::Duration;
+
+use crate::proto::contacts::NodeRef;
+use crate::proto::time::{Secs, Time};
+
+/// A node in a bucket or in its replacement list. Every one of them has proved its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which node.
+    pub node: NodeRef,
+    /// When it last answered one of our PINGs: its endpoint proof.
+    pub proved: Secs,
+    /// When we last answered one of its PINGs: the proof that it has of us.
+    pub endorsed: Secs,
+    added: u16,
+    rtt: u8,
+    /// Successful checks in the low six bits, failed ones in a row in the high two.
+    record: u8,
+}
+
+// A million engines in one process hold 269 of them each.
+const _: () = assert!(size_of::<Entry>() == 16);
+
+/// What is known about a node at the moment it is offered to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// When it answered our PING.
+    pub proved: Secs,
+    /// When we answered its PING.
+    pub endorsed: Secs,
+    /// The round trip time of that PING.
+    pub rtt: Duration,
+}
+
+const LIVENESS: u8 = 0x3f;
+
+impl Entry {
+    pub(super) fn new(node: NodeRef, proof: Proof, now: Time) -> Self {
+        let mut entry = Self {
+            node,
+            proved: proof.proved,
+            endorsed: proof.endorsed,
+            added: stamp(now),
+            rtt: 0,
+            record: 1,
+        };
+        entry.set_rtt(proof.rtt);
+        entry
+    }
+
+    /// Checks that it has passed since it came in, saturating at 63.
+    pub fn liveness(&self) -> u8 {
+        self.record & LIVENESS
+    }
+
+    /// Checks that it has failed in a row.
+    pub fn fails(&self) -> u8 {
+        self.record >> 6
+    }
+
+    /// Whether the last check succeeded.
+    pub fn is_live(&self) -> bool {
+        self.fails() == 0
+    }
+
+    /// How long it has been in the table, in steps of 64 s. The count starts again after 48 days, where a very old
+    /// member may look young for an hour: it then yields only to a more diverse one in a full bucket.
+    pub fn age(&self, now: Time) -> Duration {
+        Duration::from_secs(64 * u64::from(stamp(now).wrapping_sub(self.added)))
+    }
+
+    /// The smoothed round trip time, within 10 %.
+    pub fn rtt(&self) -> Duration {
+        Duration::from_micros((100.0 * RTT_STEP.powi(i32::from(self.rtt))) as u64)
+    }
+
+    pub(super) fn succeed(&mut self, proof: Proof) {
+        // Proofs in quick succession are one check.
+        if !self.is_live() || proof.proved.0 >= self.proved.0.saturating_add(MIN_CHECK_GAP) {
+            let liveness = self.liveness();
+            self.record = if liveness == LIVENESS { liveness } else { liveness + 1 };
+        }
+        self.proved = self.proved.max(proof.proved);
+        self.endorsed = self.endorsed.max(proof.endorsed);
+        let old = self.rtt();
+        // Seven parts old to one part new, as TCP smooths its estimate (RFC 6298).
+        self.set_rtt((old * 7 + proof.rtt) / 8);
+    }
+
+    /// Counts a failed check and returns how many there are in a row.
+    pub(super) fn fail(&mut self) -> u8 {
+        let fails = (self.fails() + 1).min(3);
+        self.record = self.liveness() | fails << 6;
+        fails
+    }
+
+    pub(super) fn is_added_after(&self, other: &Entry, now: Time) -> bool {
+        self.age(now) < other.age(now)
+    }
+
+    /// Rounds to the nearest step of a logarithmic scale from 0.1 ms to 12 s; smoothing would otherwise never rise.
+    fn set_rtt(&mut self, rtt: Duration) {
+        let steps = ((rtt.as_micros().max(100) as f64) / 100.0).ln() / RTT_STEP.ln();
+        self.rtt = steps.round().min(245.0) as u8;
+    }
+}
+
+/// Seconds that must lie between two proofs for both to count as passed checks.
+const MIN_CHECK_GAP: u32 = 5;
+
+const RTT_STEP: f64 = 1.05;
+
+fn stamp(now: Time) -> u16 {
+    (now.secs().0 / 64) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proof(at: u64, rtt_ms: u64) -> Proof {
+        Proof { proved: Time::from_secs(at).secs(), endorsed: Secs::NEVER, rtt: Duration::from_millis(rtt_ms) }
+    }
+
+    #[test]
+    fn round_trip_times_are_kept_within_a_tenth() {
+        for ms in [1, 7, 40, 150, 900, 5000] {
+            let entry = Entry::new(NodeRef(1), proof(0, ms), Time::ZERO);
+            let ratio = entry.rtt().as_secs_f64() / (ms as f64 / 1e3);
+            assert!((0.95..1.05).contains(&ratio), "{ms} ms became {:?}", entry.rtt());
+        }
+        let mut entry = Entry::new(NodeRef(1), proof(0, 10), Time::ZERO);
+        for at in 1..100 {
+            entry.succeed(proof(at, 100));
+        }
+        assert!(entry.rtt() > Duration::from_millis(60), "{:?}", entry.rtt());
+    }
+
+    #[test]
+    fn checks_in_quick_succession_count_once() {
+        let mut entry = Entry::new(NodeRef(1), proof(0, 1), Time::ZERO);
+        entry.succeed(proof(1, 1));
+        assert_eq!(entry.liveness(), 1);
+        entry.succeed(proof(6, 1));
+        assert_eq!(entry.liveness(), 2);
+        assert_eq!((entry.fail(), entry.fail()), (1, 2));
+        assert!(!entry.is_live());
+        entry.succeed(proof(7, 1));
+        assert_eq!((entry.liveness(), entry.fails()), (3, 0));
+        for at in 2..200 {
+            entry.succeed(proof(at * 10, 1));
+        }
+        assert_eq!((entry.liveness(), entry.fails()), (63, 0));
+    }
+
+    #[test]
+    fn age_counts_in_steps_of_64_seconds() {
+        let entry = Entry::new(NodeRef(1), proof(0, 1), Time::from_secs(1000));
+        assert_eq!(entry.age(Time::from_secs(1000)), Duration::ZERO);
+        assert_eq!(entry.age(Time::from_secs(1000 + 640)), Duration::from_secs(640));
+    }
+}

@@ -1,0 +1,485 @@
+//! The routing table: 256 k-buckets with replacement lists (Maymounkov and Mazières 2002; discv4 specification,
+//! "Kademlia Table").
+//!
+//! Every node in it, replacements too, has proved its endpoint. Members stand oldest first and are never displaced while
+//! they live, but for one case: a full bucket takes in a node that our own lookup found and that fills an empty
+//! sixteenth of the bucket's range, in place of a member under an hour old of a sixteenth with several. A bucket spread
+//! over its range shortens lookups; a stranger that merely pinged us never displaces anybody.
+
+mod check;
+mod entry;
+mod subnets;
+
+use arrayvec::ArrayVec;
+
+pub use self::entry::{Entry, Proof};
+use self::subnets::{Subnets, limited_prefix, limits};
+use crate::proto::config::{BUCKETS, K, TableConfig};
+use crate::proto::contacts::{Contacts, NodeRef};
+use crate::proto::identity::{Distance, NodeId};
+use crate::proto::time::Time;
+
+/// The nodes of the table nearest to a target, nearest first.
+pub type Closest = ArrayVec<NodeRef, K>;
+
+/// What became of a node that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It is a new member.
+    Added,
+    /// It is a new member in the place of another, which became a replacement.
+    Displaced(NodeRef),
+    /// It was a member already; its proof is noted.
+    Refreshed,
+    /// The member with its ID was at another endpoint and is here now.
+    Moved(NodeRef),
+    /// It waits for a place.
+    Replacement,
+    /// It was turned away.
+    Refused(Refusal),
+}
+
+/// Why a node was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is the local node.
+    Itself,
+    /// Its bucket holds enough nodes of its network.
+    BucketSubnet,
+    /// The table does.
+    TableSubnet,
+    /// Its ID is a member at another endpoint, where it has just answered.
+    OtherEndpoint,
+}
+
+/// What became of a member that failed a check or was taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is no member.
+    Unknown,
+    /// It stays, doubted, with this many failures in a row.
+    Doubtful(u8),
+    /// It is out, and this replacement has its place.
+    Removed(Option<NodeRef>),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Bucket {
+    entries: Vec<Entry>,
+    replacements: Vec<Entry>,
+}
+
+/// The table of one node.
+#[derive(Clone, Debug)]
+pub struct Table {
+    local: NodeId,
+    /// By falling log distance: 256 first. Nothing stands behind the deepest bucket that was ever used.
+    buckets: Vec<Bucket>,
+    subnets: Subnets,
+    len: usize,
+}
+
+impl Table {
+    /// An empty table for the node with this ID.
+    pub fn new(local: NodeId) -> Self {
+        Self { local, buckets: Vec::new(), subnets: Subnets::default(), len: 0 }
+    }
+
+    /// Members, replacements not counted.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no member.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Members in the bucket of a log distance, 1 to 256.
+    pub fn bucket_len(&self, log_distance: u16) -> usize {
+        self.bucket(log_distance).map_or(0, |bucket| bucket.entries.len())
+    }
+
+    /// The entry of a member.
+    pub fn get(&self, node: NodeRef, contacts: &impl Contacts) -> Option<&Entry> {
+        self.bucket(self.log(node, contacts))?.entries.iter().find(|entry| entry.node == node)
+    }
+
+    /// The member with this ID, wherever it is.
+    pub fn find(&self, id: &NodeId, contacts: &impl Contacts) -> Option<&Entry> {
+        self.bucket(self.local.log_distance(id))?.entries.iter().find(|entry| contacts.id(entry.node) == id)
+    }
+
+    /// The entry of a replacement.
+    pub fn replacement(&self, node: NodeRef, contacts: &impl Contacts) -> Option<&Entry> {
+        self.bucket(self.log(node, contacts))?.replacements.iter().find(|entry| entry.node == node)
+    }
+
+    /// All members with their log distance, far buckets first, oldest first.
+    pub fn entries(&self) -> impl Iterator<Item = (u16, &Entry)> {
+        self.buckets.iter().enumerate().flat_map(|(at, b)| b.entries.iter().map(move |entry| (log_of(at), entry)))
+    }
+
+    /// All replacements with their log distance.
+    pub fn replacements(&self) -> impl Iterator<Item = (u16, &Entry)> {
+        self.buckets.iter().enumerate().flat_map(|(at, b)| b.replacements.iter().map(move |entry| (log_of(at), entry)))
+    }
+
+    /// Whether a node of this ID could become a member at once: its bucket has room, or it would make it more diverse.
+    /// `by_lookup` says that our own lookup found it.
+    pub fn has_place(
+        &self,
+        id: &NodeId,
+        by_lookup: bool,
+        now: Time,
+        contacts: &impl Contacts,
+        config: &TableConfig,
+    ) -> bool {
+        let distance = self.local.distance(id);
+        match (distance.log(), self.bucket(distance.log())) {
+            (0, _) => false,
+            (_, None) => true,
+            (_, Some(bucket)) if bucket.entries.iter().any(|entry| contacts.id(entry.node) == id) => false,
+            (_, Some(bucket)) if bucket.entries.len() < config.k => true,
+            (_, Some(bucket)) => by_lookup && self.yielding(bucket, &distance, now, contacts, config).is_some(),
+        }
+    }
+
+    /// Offers a node that has just proved itself.
+    ///
+    /// `by_lookup` says that we contacted it of our own accord, because a lookup or a configured contact led to it.
+    pub fn offer(
+        &mut self,
+        node: NodeRef,
+        proof: Proof,
+        by_lookup: bool,
+        now: Time,
+        contacts: &impl Contacts,
+        config: &TableConfig,
+    ) -> Offer {
+        let id = *contacts.id(node);
+        let distance = self.local.distance(&id);
+        let log = distance.log();
+        if log == 0 {
+            return Offer::Refused(Refusal::Itself);
+        }
+        if let Some(entry) = self.bucket_mut(log).entries.iter_mut().find(|entry| entry.node == node) {
+            entry.succeed(proof);
+            return Offer::Refreshed;
+        }
+        let known = self.bucket_mut(log).entries.iter().position(|entry| *contacts.id(entry.node) == id);
+        if let Some(at) = known {
+            return self.relocate(log, at, node, proof, now, contacts, config);
+        }
+        let bucket = self.bucket_mut(log);
+        if let Some(at) = bucket.replacements.iter().position(|entry| *contacts.id(entry.node) == id) {
+            let old = bucket.replacements.remove(at);
+            self.count_out(old.node, contacts, config);
+        }
+        if let Some(refusal) = self.over_limit(log, node, contacts, config) {
+            return Offer::Refused(refusal);
+        }
+        self.count_in(node, contacts, config);
+        let entry = Entry::new(node, proof, now);
+        let yielding = if by_lookup {
+            self.bucket(log).and_then(|bucket| self.yielding(bucket, &distance, now, contacts, config))
+        } else {
+            None
+        };
+        let bucket = self.bucket_mut(log);
+        if bucket.entries.len() < config.k {
+            bucket.entries.push(entry);
+            self.len += 1;
+            return Offer::Added;
+        }
+        if let Some(at) = yielding {
+            let displaced = bucket.entries.remove(at);
+            bucket.entries.push(entry);
+            self.keep_as_replacement(log, displaced, contacts, config);
+            return Offer::Displaced(displaced.node);
+        }
+        self.keep_as_replacement(log, entry, contacts, config);
+        Offer::Replacement
+    }
+
+    /// Notes when we answered a PING of a member or replacement.
+    pub fn endorse(&mut self, node: NodeRef, now: Time, contacts: &impl Contacts) -> bool {
+        self.update(node, contacts, |entry| entry.endorsed = now.secs())
+    }
+
+    /// Forgets that the node has a proof of us: it did not answer as one that has.
+    pub fn forget_endorsement(&mut self, node: NodeRef, contacts: &impl Contacts) -> bool {
+        self.update(node, contacts, |entry| entry.endorsed = crate::proto::time::Secs::NEVER)
+    }
+
+    /// Counts a failed check. A member that has failed too often goes, and a replacement takes its place.
+    pub fn fail(&mut self, node: NodeRef, contacts: &impl Contacts, config: &TableConfig) -> Verdict {
+        let log = self.log(node, contacts);
+        if log == 0 {
+            return Verdict::Unknown;
+        }
+        let Some(entry) = self.bucket_mut(log).entries.iter_mut().find(|entry| entry.node == node) else {
+            return Verdict::Unknown;
+        };
+        match entry.fail() {
+            fails if fails < config.max_fails => Verdict::Doubtful(fails),
+            _ => self.remove(node, contacts, config),
+        }
+    }
+
+    /// Takes a member out; a replacement takes its place.
+    pub fn remove(&mut self, node: NodeRef, contacts: &impl Contacts, config: &TableConfig) -> Verdict {
+        let log = self.log(node, contacts);
+        if log == 0 {
+            return Verdict::Unknown;
+        }
+        let bucket = self.bucket_mut(log);
+        let Some(at) = bucket.entries.iter().position(|entry| entry.node == node) else {
+            return Verdict::Unknown;
+        };
+        bucket.entries.remove(at);
+        let promoted = self.choose_replacement(log, contacts).map(|at| self.bucket_mut(log).replacements.remove(at));
+        match promoted {
+            Some(entry) => self.bucket_mut(log).entries.push(entry),
+            None => self.len -= 1,
+        }
+        self.count_out(node, contacts, config);
+        Verdict::Removed(promoted.map(|entry| entry.node))
+    }
+
+    /// Collects into `out` the (at most k) members nearest to `target` that `wanted` lets through, nearest first.
+    ///
+    /// Buckets are visited in the order of their distance to the target, so only a few are looked at: first the one
+    /// that the target itself falls into, then all nearer to the local node, then the farther ones one by one.
+    pub fn closest(
+        &self,
+        target: &NodeId,
+        contacts: &impl Contacts,
+        limit: usize,
+        mut wanted: impl FnMut(&Entry) -> bool,
+        out: &mut Closest,
+    ) {
+        out.clear();
+        let limit = limit.min(K);
+        let mut nearest: ArrayVec<(Distance, NodeRef), K> = ArrayVec::new();
+        let mut visit = |bucket: &Bucket, nearest: &mut ArrayVec<(Distance, NodeRef), K>| {
+            for entry in bucket.entries.iter().filter(|entry| wanted(entry)) {
+                let distance = target.distance(contacts.id(entry.node));
+                if nearest.len() == limit {
+                    if nearest.last().is_none_or(|(farthest, _)| *farthest <= distance) {
+                        continue;
+                    }
+                    nearest.pop();
+                }
+                let at = nearest.partition_point(|(other, _)| *other < distance);
+                nearest.insert(at, (distance, entry.node));
+            }
+        };
+        let log = self.local.log_distance(target);
+        let own = index(log.max(1)).min(self.buckets.len());
+        if log > 0
+            && let Some(bucket) = self.buckets.get(own)
+        {
+            visit(bucket, &mut nearest);
+        }
+        if nearest.len() < limit {
+            let nearer = if log > 0 { own + 1 } else { own };
+            for bucket in self.buckets.iter().skip(nearer) {
+                visit(bucket, &mut nearest);
+            }
+        }
+        for bucket in self.buckets[..own].iter().rev() {
+            if nearest.len() == limit {
+                break;
+            }
+            visit(bucket, &mut nearest);
+        }
+        out.extend(nearest.iter().map(|&(_, node)| node));
+    }
+
+    /// Panics when an invariant does not hold; for tests and fuzzers.
+    #[doc(hidden)]
+    pub fn assert_invariants(&self, now: Time, contacts: &impl Contacts, config: &TableConfig) {
+        let mut ids = std::collections::BTreeSet::new();
+        let mut subnets = Subnets::default();
+        let mut len = 0;
+        assert!(self.buckets.len() <= BUCKETS);
+        for (at, bucket) in self.buckets.iter().enumerate() {
+            assert!(bucket.entries.len() <= config.k && bucket.replacements.len() <= config.replacements);
+            assert!(bucket.replacements.is_empty() || bucket.entries.len() == config.k, "a place is free and not taken");
+            len += bucket.entries.len();
+            let mut in_bucket = Subnets::default();
+            for entry in bucket.entries.iter().chain(&bucket.replacements) {
+                assert_eq!(self.log(entry.node, contacts), log_of(at), "in the wrong bucket");
+                assert!(ids.insert(*contacts.id(entry.node)), "twice in the table");
+                assert!(entry.proved.happened() && entry.proved <= now.secs(), "a member has proved itself");
+                assert!(entry.fails() < config.max_fails);
+                if let Some(prefix) = limited_prefix(contacts.endpoint(entry.node).ip, config) {
+                    subnets.add(prefix);
+                    in_bucket.add(prefix);
+                    let (per_bucket, per_table) = limits(prefix, config);
+                    assert!(in_bucket.count(prefix) <= per_bucket && subnets.count(prefix) <= per_table);
+                    assert!(self.subnets.count(prefix) >= subnets.count(prefix));
+                }
+            }
+        }
+        assert_eq!(len, self.len);
+    }
+
+    fn update(&mut self, node: NodeRef, contacts: &impl Contacts, change: impl FnOnce(&mut Entry)) -> bool {
+        let log = self.log(node, contacts);
+        if self.bucket(log).is_none() {
+            return false;
+        }
+        let bucket = self.bucket_mut(log);
+        let entry = bucket.entries.iter_mut().chain(&mut bucket.replacements).find(|entry| entry.node == node);
+        entry.map(change).is_some()
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one place calls it, with all that it has")]
+    fn relocate(
+        &mut self,
+        log: u16,
+        at: usize,
+        node: NodeRef,
+        proof: Proof,
+        now: Time,
+        contacts: &impl Contacts,
+        config: &TableConfig,
+    ) -> Offer {
+        let entry = self.bucket_mut(log).entries[at];
+        if entry.is_live() && entry.proved.age(now) < config.move_after {
+            return Offer::Refused(Refusal::OtherEndpoint);
+        }
+        self.count_out(entry.node, contacts, config);
+        // The limit of the bucket must not count the place that it leaves.
+        let old = self.bucket_mut(log).entries.remove(at);
+        let refusal = self.over_limit(log, node, contacts, config);
+        if refusal.is_some() {
+            self.bucket_mut(log).entries.insert(at, old);
+            self.count_in(old.node, contacts, config);
+            return Offer::Refused(Refusal::OtherEndpoint);
+        }
+        let mut moved = Entry { node, ..old };
+        moved.succeed(proof);
+        self.bucket_mut(log).entries.insert(at, moved);
+        self.count_in(node, contacts, config);
+        Offer::Moved(old.node)
+    }
+
+    /// The youngest unsettled member of a sixteenth that holds several, if the sixteenth of `distance` is empty.
+    fn yielding(
+        &self,
+        bucket: &Bucket,
+        distance: &Distance,
+        now: Time,
+        contacts: &impl Contacts,
+        config: &TableConfig,
+    ) -> Option<usize> {
+        let counts = self.subrange_counts(bucket, contacts);
+        if counts[usize::from(distance.subrange())] > 0 {
+            return None;
+        }
+        let mut youngest: Option<usize> = None;
+        for (at, entry) in bucket.entries.iter().enumerate() {
+            let crowded = counts[usize::from(self.subrange(entry.node, contacts))] > 1;
+            if crowded
+                && entry.age(now) < config.settled_age
+                && youngest.is_none_or(|y| !bucket.entries[y].is_added_after(entry, now))
+            {
+                youngest = Some(at);
+            }
+        }
+        youngest
+    }
+
+    /// The replacement that fills an empty sixteenth, the last one to prove itself among equals.
+    fn choose_replacement(&self, log: u16, contacts: &impl Contacts) -> Option<usize> {
+        let bucket = self.bucket(log)?;
+        let counts = self.subrange_counts(bucket, contacts);
+        let fills = |entry: &Entry| counts[usize::from(self.subrange(entry.node, contacts))] == 0;
+        (0..bucket.replacements.len()).max_by_key(|&at| (fills(&bucket.replacements[at]), at))
+    }
+
+    fn keep_as_replacement(&mut self, log: u16, entry: Entry, contacts: &impl Contacts, config: &TableConfig) {
+        let bucket = self.bucket_mut(log);
+        bucket.replacements.push(entry);
+        if bucket.replacements.len() > config.replacements {
+            let oldest = bucket.replacements.remove(0);
+            self.count_out(oldest.node, contacts, config);
+        }
+    }
+
+    fn subrange(&self, node: NodeRef, contacts: &impl Contacts) -> u8 {
+        self.local.distance(contacts.id(node)).subrange()
+    }
+
+    fn subrange_counts(&self, bucket: &Bucket, contacts: &impl Contacts) -> [u8; 16] {
+        let mut counts = [0; 16];
+        for entry in &bucket.entries {
+            counts[usize::from(self.subrange(entry.node, contacts))] += 1;
+        }
+        counts
+    }
+
+    fn over_limit(
+        &self,
+        log: u16,
+        node: NodeRef,
+        contacts: &impl Contacts,
+        config: &TableConfig,
+    ) -> Option<Refusal> {
+        let prefix = limited_prefix(contacts.endpoint(node).ip, config)?;
+        let (per_bucket, per_table) = limits(prefix, config);
+        let same = |entry: &&Entry| limited_prefix(contacts.endpoint(entry.node).ip, config) == Some(prefix);
+        let in_bucket =
+            self.bucket(log).map_or(0, |b| b.entries.iter().chain(&b.replacements).filter(same).count());
+        if in_bucket >= per_bucket {
+            Some(Refusal::BucketSubnet)
+        } else if self.subnets.count(prefix) >= per_table {
+            Some(Refusal::TableSubnet)
+        } else {
+            None
+        }
+    }
+
+    fn count_in(&mut self, node: NodeRef, contacts: &impl Contacts, config: &TableConfig) {
+        if let Some(prefix) = limited_prefix(contacts.endpoint(node).ip, config) {
+            self.subnets.add(prefix);
+        }
+    }
+
+    fn count_out(&mut self, node: NodeRef, contacts: &impl Contacts, config: &TableConfig) {
+        if let Some(prefix) = limited_prefix(contacts.endpoint(node).ip, config) {
+            self.subnets.remove(prefix);
+        }
+    }
+
+    fn log(&self, node: NodeRef, contacts: &impl Contacts) -> u16 {
+        self.local.log_distance(contacts.id(node))
+    }
+
+    fn bucket(&self, log: u16) -> Option<&Bucket> {
+        if log == 0 { None } else { self.buckets.get(index(log)) }
+    }
+
+    /// The bucket of a log distance of at least 1, made when it is not there yet.
+    fn bucket_mut(&mut self, log: u16) -> &mut Bucket {
+        let at = index(log);
+        if self.buckets.len() <= at {
+            self.buckets.resize_with(at + 1, Bucket::default);
+        }
+        &mut self.buckets[at]
+    }
+}
+
+fn index(log: u16) -> usize {
+    BUCKETS - usize::from(log)
+}
+
+fn log_of(index: usize) -> u16 {
+    (BUCKETS - index) as u16
+}
+
+#[cfg(test)]
+mod tests;
