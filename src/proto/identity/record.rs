@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use alloy_rlp::{Decodable, Encodable};
-use bytes::Bytes;
-use enr::{Enr, EnrKey, EnrPublicKey, SigningError};
+use enr::Enr;
+use enr::k256::ecdsa::SigningKey;
+use rlp::RlpStream;
 use thiserror::Error;
 
 use super::{Contact, Endpoint, NodeId, NodeKey, PublicKey};
@@ -50,7 +51,7 @@ pub struct RecordContent {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     raw: Box<[u8]>,
-    enr: Enr<NodeKey>,
+    enr: Enr<SigningKey>,
     key: PublicKey,
 }
 
@@ -60,30 +61,45 @@ impl Record {
     /// # Errors
     /// [`RecordError::TooLong`] when it does not fit in 300 bytes.
     pub fn sign(key: &NodeKey, seq: u64, content: &RecordContent) -> Result<Self, RecordError> {
-        let mut builder = Enr::<NodeKey>::builder();
-        builder.seq(seq);
-        let port = |port: u16| (port != 0).then_some(port);
-        if let Some((ip, udp, tcp)) = content.v4 {
-            builder.ip4(ip);
-            port(udp).map(|p| builder.udp4(p));
-            port(tcp).map(|p| builder.tcp4(p));
+        // The `enr` crate reads and checks records; it signs with the system's generator, which is not for us here.
+        let mut pairs = content.extra.clone();
+        let mut put = |name: &str, value: &[u8]| pairs.insert(name.as_bytes().to_vec(), rlp::encode(&value).to_vec());
+        put("id", b"v4");
+        put("secp256k1", &key.public_key().compressed());
+        if let Some((ip, ..)) = content.v4 {
+            put("ip", &ip.octets());
         }
-        if let Some((ip, udp, tcp)) = content.v6 {
-            builder.ip6(ip);
-            port(udp).map(|p| builder.udp6(p));
-            port(tcp).map(|p| builder.tcp6(p));
+        if let Some((ip, ..)) = content.v6 {
+            put("ip6", &ip.octets());
         }
-        if let (None, None, Some((udp, tcp))) = (content.v4, content.v6, content.ports) {
-            port(udp).map(|p| builder.udp4(p));
-            port(tcp).map(|p| builder.tcp4(p));
+        let mut put = |name: &str, port: u16| {
+            if port != 0 {
+                pairs.insert(name.as_bytes().to_vec(), rlp::encode(&port).to_vec());
+            }
+        };
+        let ports = if content.v6.is_none() { content.ports } else { None };
+        if let Some((udp, tcp)) = content.v4.map(|(_, udp, tcp)| (udp, tcp)).or(ports) {
+            put("udp", udp);
+            put("tcp", tcp);
         }
-        for (pair, value) in &content.extra {
-            builder.add_value_rlp(pair, Bytes::copy_from_slice(value));
+        if let Some((_, udp, tcp)) = content.v6 {
+            put("udp6", udp);
+            put("tcp6", tcp);
         }
-        let enr = builder.build(key).map_err(invalid)?;
-        let mut raw = Vec::new();
-        enr.encode(&mut raw);
-        Ok(Self { raw: raw.into(), enr, key: *key.public_key() })
+        let items = |rlp: &mut RlpStream| {
+            rlp.append(&seq);
+            for (name, value) in &pairs {
+                rlp.append(name).append_raw(value, 1);
+            }
+        };
+        let count = 1 + 2 * pairs.len();
+        let mut signed = RlpStream::new_list(count);
+        items(&mut signed);
+        let signature = key.sign(&crypto::keccak256(signed.as_raw()));
+        let mut record = RlpStream::new_list(1 + count);
+        record.append(&&signature[..64]);
+        items(&mut record);
+        Self::decode(record.as_raw())
     }
 
     /// Reads a record from its RLP bytes and checks its signature; nothing may follow the list.
@@ -92,12 +108,11 @@ impl Record {
             return Err(RecordError::TooLong(raw.len()));
         }
         let mut rest = raw;
-        let enr = Enr::<NodeKey>::decode(&mut rest).map_err(invalid)?;
+        let enr = Enr::<SigningKey>::decode(&mut rest).map_err(invalid)?;
         if !rest.is_empty() {
             return Err(RecordError::Encoding);
         }
-        let key = enr.public_key();
-        Ok(Self { raw: raw.into(), enr, key })
+        Ok(Self::from_parts(raw, enr))
     }
 
     /// The encoded record, as it goes into an ENRRESPONSE.
@@ -150,6 +165,13 @@ impl Record {
         self.enr.iter().map(|(key, value)| (key.as_slice(), value))
     }
 
+    fn from_parts(raw: &[u8], enr: Enr<SigningKey>) -> Self {
+        let mut key = [0; 64];
+        // Tag, x and y.
+        key.copy_from_slice(&enr.public_key().to_sec1_point(false).as_bytes()[1..]);
+        Self { raw: raw.into(), enr, key: PublicKey(key) }
+    }
+
     /// Whether both say the same, sequence number and signature aside.
     pub fn same_content(&self, other: &Record) -> bool {
         self.enr.iter().eq(other.enr.iter())
@@ -176,60 +198,18 @@ impl FromStr for Record {
         if !text.starts_with("enr:") {
             return Err(RecordError::Prefix);
         }
-        let enr: Enr<NodeKey> = text.parse().map_err(RecordError::Invalid)?;
+        let enr: Enr<SigningKey> = text.parse().map_err(RecordError::Invalid)?;
         let mut raw = Vec::new();
         enr.encode(&mut raw);
         if raw.len() > MAX_RECORD_LEN {
             return Err(RecordError::TooLong(raw.len()));
         }
-        let key = enr.public_key();
-        Ok(Self { raw: raw.into(), enr, key })
+        Ok(Self::from_parts(&raw, enr))
     }
 }
 
 fn invalid(error: impl fmt::Display) -> RecordError {
     RecordError::Invalid(error.to_string())
-}
-
-// The `enr` crate signs with a system generator when it uses its own keys; with ours, signing is deterministic and there
-// is one signature library in one place.
-impl EnrKey for NodeKey {
-    type PublicKey = PublicKey;
-
-    fn sign_v4(&self, msg: &[u8]) -> Result<Vec<u8>, SigningError> {
-        Ok(self.sign(&crypto::keccak256(msg))[..64].to_vec())
-    }
-
-    fn public(&self) -> PublicKey {
-        *self.public_key()
-    }
-
-    fn enr_to_public(content: &BTreeMap<Vec<u8>, Bytes>) -> Result<PublicKey, alloy_rlp::Error> {
-        let value = content.get(b"secp256k1".as_slice()).ok_or(alloy_rlp::Error::Custom("no secp256k1 key"))?;
-        let compressed = Bytes::decode(&mut value.as_ref())?;
-        crypto::decompress(&compressed).map(PublicKey).ok_or(alloy_rlp::Error::Custom("the secp256k1 key is no key"))
-    }
-}
-
-impl EnrPublicKey for PublicKey {
-    type Raw = [u8; 33];
-    type RawUncompressed = [u8; 64];
-
-    fn verify_v4(&self, msg: &[u8], sig: &[u8]) -> bool {
-        crypto::verify(&self.0, &crypto::keccak256(msg), sig)
-    }
-
-    fn encode(&self) -> [u8; 33] {
-        self.compressed()
-    }
-
-    fn encode_uncompressed(&self) -> [u8; 64] {
-        self.0
-    }
-
-    fn enr_key(&self) -> Vec<u8> {
-        b"secp256k1".to_vec()
-    }
 }
 
 #[cfg(test)]
@@ -244,10 +224,7 @@ mod tests {
         let record: Record = EXAMPLE.parse().unwrap();
         assert_eq!(record.seq(), 1);
         assert_eq!(record.node_id().to_string(), "a448f24c6d18e575453db13171562b71999873db5b286df957af199ec94617f7");
-        assert_eq!(
-            record.endpoint(),
-            Some(Endpoint { ip: "127.0.0.1".parse().unwrap(), udp: 30303, tcp: 0 })
-        );
+        assert_eq!(record.endpoint(), Some(Endpoint { ip: "127.0.0.1".parse().unwrap(), udp: 30303, tcp: 0 }));
         assert_eq!(record.to_string(), EXAMPLE);
         assert_eq!(Record::decode(record.as_bytes()).unwrap(), record);
     }

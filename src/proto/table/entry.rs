@@ -38,14 +38,8 @@ const LIVENESS: u8 = 0x3f;
 
 impl Entry {
     pub(super) fn new(node: NodeRef, proof: Proof, now: Time) -> Self {
-        let mut entry = Self {
-            node,
-            proved: proof.proved,
-            endorsed: proof.endorsed,
-            added: stamp(now),
-            rtt: 0,
-            record: 1,
-        };
+        let mut entry =
+            Self { node, proved: proof.proved, endorsed: proof.endorsed, added: stamp(now), rtt: 0, record: 1 };
         entry.set_rtt(proof.rtt);
         entry
     }

@@ -306,7 +306,10 @@ impl Table {
         assert!(self.buckets.len() <= BUCKETS);
         for (at, bucket) in self.buckets.iter().enumerate() {
             assert!(bucket.entries.len() <= config.k && bucket.replacements.len() <= config.replacements);
-            assert!(bucket.replacements.is_empty() || bucket.entries.len() == config.k, "a place is free and not taken");
+            assert!(
+                bucket.replacements.is_empty() || bucket.entries.len() == config.k,
+                "a place is free and not taken"
+            );
             len += bucket.entries.len();
             let mut in_bucket = Subnets::default();
             for entry in bucket.entries.iter().chain(&bucket.replacements) {
@@ -360,7 +363,8 @@ impl Table {
             self.count_in(old.node, contacts, config);
             return Offer::Refused(Refusal::OtherEndpoint);
         }
-        let mut moved = Entry { node, ..old };
+        let mut moved = old;
+        moved.node = node;
         moved.succeed(proof);
         self.bucket_mut(log).entries.insert(at, moved);
         self.count_in(node, contacts, config);
@@ -422,18 +426,11 @@ impl Table {
         counts
     }
 
-    fn over_limit(
-        &self,
-        log: u16,
-        node: NodeRef,
-        contacts: &impl Contacts,
-        config: &TableConfig,
-    ) -> Option<Refusal> {
+    fn over_limit(&self, log: u16, node: NodeRef, contacts: &impl Contacts, config: &TableConfig) -> Option<Refusal> {
         let prefix = limited_prefix(contacts.endpoint(node).ip, config)?;
         let (per_bucket, per_table) = limits(prefix, config);
         let same = |entry: &&Entry| limited_prefix(contacts.endpoint(entry.node).ip, config) == Some(prefix);
-        let in_bucket =
-            self.bucket(log).map_or(0, |b| b.entries.iter().chain(&b.replacements).filter(same).count());
+        let in_bucket = self.bucket(log).map_or(0, |b| b.entries.iter().chain(&b.replacements).filter(same).count());
         if in_bucket >= per_bucket {
             Some(Refusal::BucketSubnet)
         } else if self.subnets.count(prefix) >= per_table {

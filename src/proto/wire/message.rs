@@ -137,8 +137,8 @@ pub struct Neighbors {
 impl Neighbors {
     /// How many nodes we put into one packet.
     ///
-    /// An IPv6 node takes 91 bytes (list 2, address 17, ports 3 + 3, key 66), the frame 110 (header 98, list 3 + 3,
-    /// expiration 6): 12 make 1,202 bytes and 13 would make 1,293, over the 1,280 of the specification.
+    /// An IPv6 node takes 91 bytes (list 2, address 17, ports 3 + 3, key 66), the frame 109 (header 98, list 3 + 3,
+    /// expiration 5): 12 make 1,201 bytes and 13 would make 1,292, over the 1,280 of the specification.
     pub const MAX_SENT: usize = 12;
     /// How many nodes of one packet we read. ethereumjs sends 16, and nobody more; the rest is ignored.
     pub const MAX_READ: usize = 16;
@@ -259,10 +259,9 @@ impl Message {
                 expiration: rlp.val_at(2)?,
                 enr_seq: optional_u64(&rlp, 3),
             }),
-            MessageKind::FindNode => Message::FindNode(FindNode {
-                target: PublicKey(fixed(&rlp.at(0)?)?),
-                expiration: rlp.val_at(1)?,
-            }),
+            MessageKind::FindNode => {
+                Message::FindNode(FindNode { target: PublicKey(fixed(&rlp.at(0)?)?), expiration: rlp.val_at(1)? })
+            }
             MessageKind::Neighbors => {
                 let list = rlp.at(0)?;
                 if !list.is_list() {

@@ -14,4 +14,6 @@ mod packet;
 pub use message::{
     EnrRequest, EnrResponse, FindNode, Message, MessageKind, Neighbors, NodeEntry, Ping, Pong, WireEndpoint,
 };
-pub use packet::{Hash, HEADER_LEN, MAX_NEIGHBORS_LEN, MAX_PACKET_LEN, OpenError, Opened, Unverified, open, parse, seal};
+pub use packet::{
+    HEADER_LEN, Hash, MAX_NEIGHBORS_LEN, MAX_PACKET_LEN, OpenError, Opened, Unverified, open, parse, seal,
+};

@@ -20,8 +20,8 @@ pub const MAX_PACKET_LEN: usize = 1280;
 /// The longest NEIGHBORS that we read when we asked for it, in bytes.
 ///
 /// ethereumjs puts 16 nodes into one packet, which makes 1,373 bytes with IPv4 addresses. With IPv6 it is
-/// 16 * 91 + 110 = 1,566.
-pub const MAX_NEIGHBORS_LEN: usize = 1566;
+/// 16 * 91 + 109 = 1,565.
+pub const MAX_NEIGHBORS_LEN: usize = 1565;
 
 /// What is wrong with a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
