@@ -29,7 +29,8 @@ def contact_from_enode(url: str) -> Contact:
 def contacts_in(text: str) -> set[Contact]:
     """Every node that a text names by an enode URL or a record."""
     enodes = re.findall(r"enode://[0-9a-fA-F]{128}@[0-9.]+:\d+(?:\?discport=\d+)?", text)
-    return {contact_from_enode(url) for url in enodes} | {contact_from_enr(enr) for enr in re.findall(r"enr:[\w-]+", text)}
+    records = re.findall(r"enr:[\w-]+", text)
+    return {contact_from_enode(url) for url in enodes} | {contact_from_enr(record) for record in records}
 
 
 def contact_from_enr(text: str) -> Contact:

@@ -117,7 +117,8 @@ class Processes:
             raise CheckFailed(f"{' '.join(command[:3])}: no end in {timeout:.0f} s")
         finally:
             process.kill()
-        return process.child.returncode, process.out.read_text(errors="replace"), process.err.read_text(errors="replace")
+        out, err = (file.read_text(errors="replace") for file in (process.out, process.err))
+        return process.child.returncode, out, err
 
     def kill_all(self) -> None:
         for process in self.started:

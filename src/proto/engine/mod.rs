@@ -1,1 +1,437 @@
-//! e
+//! The engine: one discv4 node as a state machine.
+//!
+//! # Contract
+//!
+//! 1. Construct it with key and record content ([`LocalNode`]), [`Config`], a seed, and a [`Clock`]: the driver's `now`
+//!    and the Unix time at that moment.
+//! 2. Feed it one input: a datagram ([`Engine::handle_datagram`]), an opened message ([`Engine::handle_message`]), a
+//!    configured contact ([`Engine::add_bootnode`]), a command ([`Engine::handle_command`]), or the passing of a deadline
+//!    ([`Engine::handle_timeout`]). Time never goes backwards from one input to the next.
+//! 3. Drain it with [`Engine::poll_output`] until it says [`Output::Wait`]. A [`Transmit`] with a request id is to be
+//!    sealed first, its hash told to [`Engine::handle_sealed`], and then sent.
+//! 4. Only then feed it the next input.
+//!
+//! When the system's clock is stepped, or the host was suspended, call [`Engine::set_clock`]: packets are stamped with
+//! Unix time.
+//!
+//! Opening and sealing are pure functions of [`crate::proto::wire`], so a driver may do them on other threads, calling
+//! [`Engine::screen`] between parsing and recovery, or leave them out, as a simulator does. The order of packets from one
+//! source must be kept.
+//!
+//! # Shape
+//!
+//! Nodes are named by handles into a store of contacts, which may be shared by many engines; see [`Contacts`]. Every
+//! queue, map and list has a bound in [`Config`]. Nothing is allocated for what is empty.
+
+mod bond;
+mod counters;
+mod errands;
+mod inbound;
+mod local;
+mod output;
+mod proofs;
+mod requests;
+mod search;
+mod upkeep;
+mod votes;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+pub use self::counters::{Counters, Dropped};
+use self::errands::{ErrandId, Errands, LookupId};
+use self::local::Local;
+pub use self::local::LocalNode;
+pub use self::output::{
+    Command, CommandError, CommandId, Event, Found, LookupReport, Origin, Output, Pinged, Removal, Reply, RequestId,
+    Step, Transmit,
+};
+use self::proofs::{Known, Proofs};
+use self::requests::Requests;
+use self::search::Task;
+use self::upkeep::Upkeep;
+use self::votes::Votes;
+use crate::proto::config::{Config, ConfigError, EXPIRATION_SECS};
+use crate::proto::contacts::{Contacts, NodeRef};
+use crate::proto::identity::{Contact, NodeId, PublicKey, Record, RecordContent, RecordError};
+use crate::proto::table::Table;
+use crate::proto::time::{Deadlines, Time};
+use crate::proto::wire::{self, Hash, Message};
+
+/// The driver's clock: what it calls now, and what the world calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// The driver's time.
+    pub now: Time,
+    /// The Unix time at that moment, in microseconds.
+    pub unix_micros: u64,
+}
+
+/// Why an engine could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The settings cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The record cannot be made of its content.
+    #[error("the local record cannot be made: {0}")]
+    Record(#[from] RecordError),
+}
+
+/// Deadlines by kind; at one instant they are met in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A request is late.
+    Late(RequestId),
+    /// A request has failed, or its last packet is overdue.
+    Expires(RequestId),
+    /// An errand need not wait any longer.
+    Errand(ErrandId),
+    /// A lookup has taken too long.
+    Lookup(LookupId),
+    /// A doubtful member is checked again.
+    Recheck(NodeRef),
+    /// Some members are due for a check.
+    Checks,
+    /// Some bootnodes are due for a try.
+    Bootnodes,
+    /// The refresh task runs.
+    Refresh,
+}
+
+/// One discv4 node. See the [module documentation](self) for the contract.
+#[derive(Debug)]
+pub struct Engine<C> {
+    config: Arc<Config>,
+    contacts: C,
+    local: Local,
+    rng: StdRng,
+    /// Unix time less the driver's time, in microseconds.
+    epoch_unix_micros: u64,
+    table: Table,
+    proofs: Proofs,
+    requests: Requests,
+    errands: Errands,
+    /// Commands that wait for the PONG of a node, with the bound of requests.
+    pings_wanted: Vec<(NodeRef, CommandId)>,
+    lookups: BTreeMap<LookupId, Task>,
+    lookup_serial: u64,
+    /// Lookups whose state has changed since they were last driven.
+    stirred: Vec<LookupId>,
+    /// Strangers that have just pinged us for the first time, until when they are left in peace; oldest first.
+    quiet: VecDeque<(Time, SocketAddr)>,
+    /// Records of members, by handle.
+    records: BTreeMap<NodeRef, Arc<Record>>,
+    upkeep: Upkeep,
+    votes: Votes,
+    round_trip: RoundTrip,
+    timers: Deadlines<Timer>,
+    out: VecDeque<Output>,
+    counters: Counters,
+}
+
+/// Strangers left in peace at a time: beyond, the first of them loses the rest of its second.
+const MAX_QUIET: usize = 256;
+
+impl<C: Contacts> Engine<C> {
+    /// A node with an empty table.
+    ///
+    /// `seed` decides all its random choices; a daemon takes it from the system, so that nobody can foretell them.
+    ///
+    /// # Errors
+    /// When the settings are impossible or the record content does not fit.
+    pub fn new(
+        local: LocalNode,
+        config: Arc<Config>,
+        contacts: C,
+        seed: [u8; 32],
+        clock: Clock,
+    ) -> Result<Self, EngineError> {
+        config.check()?;
+        let local = Local::new(local)?;
+        let mut engine = Self {
+            table: Table::new(local.node.key.id()),
+            config,
+            contacts,
+            local,
+            rng: StdRng::from_seed(seed),
+            epoch_unix_micros: 0,
+            proofs: Proofs::default(),
+            requests: Requests::default(),
+            errands: Errands::default(),
+            pings_wanted: Vec::new(),
+            lookups: BTreeMap::new(),
+            lookup_serial: 0,
+            stirred: Vec::new(),
+            quiet: VecDeque::new(),
+            records: BTreeMap::new(),
+            upkeep: Upkeep::default(),
+            votes: Votes::default(),
+            round_trip: RoundTrip::default(),
+            timers: Deadlines::default(),
+            out: VecDeque::new(),
+            counters: Counters::default(),
+        };
+        engine.set_clock(clock);
+        Ok(engine)
+    }
+
+    /// Opens a datagram and takes in what it says.
+    ///
+    /// # Errors
+    /// Why it was dropped, which is counted too.
+    pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, datagram: &[u8]) -> Result<(), Dropped> {
+        let parsed = match wire::parse(datagram) {
+            Ok(parsed) => parsed,
+            Err(error) => return Err(self.count_dropped(error.into())),
+        };
+        self.screen(now, from, &parsed)?;
+        match parsed.recover() {
+            Ok(opened) => self.handle_message(now, from, opened),
+            Err(error) => Err(self.count_dropped(error.into())),
+        }
+    }
+
+    /// Tells the engine the hash of a request that was sealed and is about to be sent.
+    pub fn handle_sealed(&mut self, request: RequestId, hash: Hash) {
+        if let Some(request) = self.requests.get_mut(request) {
+            request.hash = Some(hash);
+        }
+    }
+
+    /// Does all that is due at `now`.
+    pub fn handle_timeout(&mut self, now: Time) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Late(request) => self.on_late(request),
+                Timer::Expires(request) => self.on_expired(now, request),
+                Timer::Errand(errand) => self.on_errand_deadline(now, errand),
+                Timer::Lookup(lookup) => self.on_lookup_deadline(lookup),
+                Timer::Recheck(node) => self.on_recheck(now, node),
+                Timer::Checks => self.on_checks_due(now),
+                Timer::Bootnodes => self.on_bootnodes_due(now),
+                Timer::Refresh => self.on_refresh_due(now),
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Takes up a command; its answer comes as [`Output::Reply`].
+    pub fn handle_command(&mut self, now: Time, id: CommandId, command: Command) {
+        match command {
+            Command::Lookup { target, until_found } => self.command_lookup(now, id, target, until_found),
+            Command::Ping(contact) => self.command_ping(now, id, &contact),
+            Command::RequestRecord(contact) => self.command_record(now, id, &contact),
+        }
+        self.settle(now);
+    }
+
+    /// The next thing to do. See the contract.
+    pub fn poll_output(&mut self) -> Output {
+        match self.out.pop_front() {
+            Some(output) => output,
+            None => Output::Wait(self.timers.next().unwrap_or(Time::NEVER)),
+        }
+    }
+
+    /// Seals a message into `buffer` with the local key and, where it is a request, notes its hash.
+    pub fn seal(&mut self, transmit: &Transmit, buffer: &mut BytesMut) {
+        let hash = wire::seal(&self.local.node.key, &transmit.message, buffer);
+        if let Some(request) = transmit.request {
+            self.handle_sealed(request, hash);
+        }
+    }
+
+    /// Sets the relation between the driver's time and Unix time.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.epoch_unix_micros = clock.unix_micros.wrapping_sub(clock.now.0);
+    }
+
+    /// Adds a contact that is tried until it answers, and again whenever the table is empty.
+    ///
+    /// # Errors
+    /// When it is the local node, cannot be sent to, or there are too many.
+    pub fn add_bootnode(&mut self, now: Time, contact: &Contact) -> Result<(), CommandError> {
+        let added = self.add_waiting_contact(now, contact);
+        self.settle(now);
+        added
+    }
+
+    /// Changes what the local record says. Its sequence number rises exactly when that makes a difference, and an event
+    /// tells of it.
+    ///
+    /// # Errors
+    /// When the content does not fit in a record.
+    pub fn set_record_content(&mut self, content: RecordContent) -> Result<(), RecordError> {
+        if self.local.set_content(content)? {
+            self.emit(Event::LocalRecord(self.local.record.clone()));
+        }
+        Ok(())
+    }
+
+    /// The local node's ID.
+    pub fn id(&self) -> NodeId {
+        self.local.node.key.id()
+    }
+
+    /// The local node's key and endpoint.
+    pub fn local(&self) -> &LocalNode {
+        &self.local.node
+    }
+
+    /// The local record.
+    pub fn local_record(&self) -> &Arc<Record> {
+        &self.local.record
+    }
+
+    /// The routing table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The store of contacts.
+    pub fn contacts(&self) -> &C {
+        &self.contacts
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The last record that a member sent.
+    pub fn record_of(&self, node: NodeRef) -> Option<&Arc<Record>> {
+        self.records.get(&node)
+    }
+
+    /// Requests, errands and lookups under way: nothing else waits for the network.
+    pub fn under_way(&self) -> (usize, usize, usize) {
+        (self.requests.len(), self.errands.len(), self.lookups.len())
+    }
+
+    /// Whether a node has proved its endpoint to us, not too long ago.
+    pub fn has_proved(&self, now: Time, node: NodeRef) -> bool {
+        self.known(node).proved.within(self.config.proof_lasts, now)
+    }
+
+    /// Panics when an invariant does not hold; for tests and fuzzers. Call it when the outputs are drained.
+    #[doc(hidden)]
+    pub fn assert_invariants(&self, now: Time) {
+        let config = &self.config;
+        self.table.assert_invariants(now, &self.contacts, &config.table);
+        assert!(self.timers.next().is_none_or(|next| next > now), "a deadline is in the past");
+        assert!(self.requests.len() <= config.requests.max_pending);
+        assert!(self.errands.len() <= config.requests.max_pending);
+        assert!(self.lookups.len() <= config.lookup.max_lookups);
+        assert!(self.proofs.len() <= 2 * config.max_proofs);
+        assert!(self.pings_wanted.len() <= config.requests.max_pending);
+        assert!(self.quiet.len() <= MAX_QUIET);
+        assert!(self.votes.len() <= config.votes.max_votes);
+        assert!(self.records.len() <= self.table.len(), "records are kept of members only");
+        self.upkeep.assert_bounds(config);
+        assert!(self.stirred.is_empty(), "a lookup was left standing");
+        for id in self.errands.stalled(&self.requests) {
+            panic!("nothing will ever wake errand {id:?}");
+        }
+        for node in self.live() {
+            // Panics when the handle is not valid.
+            self.contacts.id(node);
+        }
+    }
+
+    /// What both sides have proved to one another.
+    fn known(&self, node: NodeRef) -> Known {
+        let cached = self.proofs.get(node);
+        let entry = self.table.get(node, &self.contacts).or_else(|| self.table.replacement(node, &self.contacts));
+        entry.map_or(cached, |entry| cached.merge(Known { proved: entry.proved, endorsed: entry.endorsed }))
+    }
+
+    /// Ends the handling of an input: what it stirred up is done, and the store is swept where it wants to be.
+    fn settle(&mut self, now: Time) {
+        self.drive_lookups(now);
+        if self.contacts.wants_sweep() {
+            let mut live = self.live();
+            live.sort_unstable();
+            self.contacts.sweep(&live);
+        }
+    }
+
+    /// Every handle that the engine holds.
+    fn live(&self) -> Vec<NodeRef> {
+        let mut live = Vec::new();
+        live.extend(self.table.entries().chain(self.table.replacements()).map(|(_, entry)| entry.node));
+        live.extend(self.proofs.nodes());
+        live.extend(self.requests.nodes());
+        live.extend(self.errands.nodes());
+        live.extend(self.pings_wanted.iter().map(|(node, _)| *node));
+        live.extend(self.lookups.values().flat_map(Task::nodes));
+        live.extend(self.records.keys());
+        live.extend(self.upkeep.nodes());
+        live
+    }
+
+    fn unix_secs(&self, now: Time) -> u64 {
+        self.epoch_unix_micros.wrapping_add(now.0) / 1_000_000
+    }
+
+    fn expiration(&self, now: Time) -> u64 {
+        self.unix_secs(now) + EXPIRATION_SECS
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.out.push_back(Output::Event(event));
+    }
+
+    fn transmit(&mut self, to: SocketAddr, message: Message, request: Option<RequestId>) {
+        self.counters.count_sent(message.kind());
+        self.out.push_back(Output::Transmit(Transmit { to, message, request }));
+    }
+
+    fn count_dropped(&mut self, reason: Dropped) -> Dropped {
+        self.counters.count_dropped(reason);
+        reason
+    }
+
+    fn local_key(&self) -> &PublicKey {
+        self.local.node.key.public_key()
+    }
+}
+
+/// The round trip time of nodes that we know nothing of: a smoothed mean and deviation over all (RFC 6298).
+#[derive(Clone, Copy, Debug)]
+struct RoundTrip {
+    mean: Duration,
+    deviation: Duration,
+}
+
+impl Default for RoundTrip {
+    fn default() -> Self {
+        // Until something is measured, a stranger is late after 0.5 s.
+        Self { mean: Duration::from_millis(250), deviation: Duration::from_millis(63) }
+    }
+}
+
+impl RoundTrip {
+    fn measure(&mut self, rtt: Duration) {
+        self.deviation = (self.deviation * 3 + self.mean.abs_diff(rtt)) / 4;
+        self.mean = (self.mean * 7 + rtt) / 8;
+    }
+
+    fn late(&self) -> Duration {
+        self.mean + 4 * self.deviation
+    }
+}
+
+#[cfg(test)]
+mod tests;

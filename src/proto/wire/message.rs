@@ -307,7 +307,17 @@ fn fields(rlp: &Rlp<'_>) -> Result<WireEndpoint, DecoderError> {
         [a, b, c, d] => Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d))),
         ref bytes => <[u8; 16]>::try_from(bytes).ok().map(|o| IpAddr::V6(Ipv6Addr::from(o)).to_canonical()),
     };
-    Ok(WireEndpoint { ip, udp: rlp.val_at(1)?, tcp: rlp.val_at(2)? })
+    Ok(WireEndpoint { ip, udp: port(&rlp.at(1)?)?, tcp: port(&rlp.at(2)?)? })
+}
+
+/// A port. ethereumjs always sends two bytes, so leading zeros have to be taken here, which RLP integers do not allow.
+fn port(rlp: &Rlp<'_>) -> Result<u16, DecoderError> {
+    match *rlp.data()? {
+        [] => Ok(0),
+        [low] => Ok(u16::from(low)),
+        [high, low] => Ok(u16::from_be_bytes([high, low])),
+        _ => Err(DecoderError::RlpIsTooBig),
+    }
 }
 
 fn fixed<const N: usize>(rlp: &Rlp<'_>) -> Result<[u8; N], DecoderError> {

@@ -245,3 +245,16 @@ fn many() -> Vec<u8> {
     rlp.append(&5u64);
     rlp.out().to_vec()
 }
+
+#[test]
+fn ports_may_have_leading_zeros() {
+    // ethereumjs writes every port as two bytes.
+    let mut rlp = RlpStream::new_list(4);
+    rlp.append(&4u8);
+    for _ in 0..2 {
+        rlp.begin_list(3).append(&[1u8, 2, 3, 4].as_slice()).append(&[0u8, 99].as_slice()).append(&[0u8, 0].as_slice());
+    }
+    rlp.append(&5u64);
+    let Message::Ping(ping) = open(&framed(&[&[1][..], rlp.as_raw()].concat())).unwrap().message else { panic!() };
+    assert_eq!(ping.from, at("1.2.3.4", 99, 0));
+}

@@ -1,0 +1,483 @@
+//! Requests and their ends: PINGs, the endpoint proofs that come of them, and the errands that need those.
+//!
+//! An endpoint proof belongs to (node ID, IP address, UDP port). It is given by a PONG that carries our PING's hash, is
+//! signed by the node that we pinged, and came from the very address that we pinged; a handle stands for just that
+//! triple.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::errands::{Errand, ErrandId, Goal, Stage};
+use super::proofs::Known;
+use super::requests::{Asked, Request};
+use super::{CommandError, CommandId, Engine, Event, MAX_QUIET, Output, Pinged, Removal, Reply, RequestId, Timer};
+use crate::proto::contacts::{Contacts, NodeRef};
+use crate::proto::identity::Contact;
+use crate::proto::table::{Offer, Proof, Verdict};
+use crate::proto::time::{Secs, Time};
+use crate::proto::wire::{EnrRequest, FindNode, Message, Ping, Pong};
+
+/// Why a PING is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The node pinged us.
+    Back,
+    /// We want to know whether it is there, of our own accord.
+    OwnAccord,
+    /// A NEIGHBORS named it.
+    Hint,
+}
+
+impl<C: Contacts> Engine<C> {
+    /// Pings a node, unless that is under way already. Says whether a PONG can be waited for.
+    pub(super) fn ping(&mut self, now: Time, node: NodeRef, why: Why) -> bool {
+        let addr = self.contacts.endpoint(node).udp_addr();
+        if let Some(id) = self.requests.ping_to(node, addr) {
+            if let Some(request) = self.requests.get_mut(id)
+                && let Asked::Ping { back, own_accord, .. } = &mut request.asked
+                && why != Why::Back
+            {
+                *back = false;
+                *own_accord = true;
+            }
+            return true;
+        }
+        let endorsed = Secs::NEVER;
+        let asked =
+            Asked::Ping { back: why == Why::Back, own_accord: why != Why::Back, hint: why == Why::Hint, endorsed };
+        let to = self.contacts.endpoint(node);
+        let ping = Message::Ping(Ping {
+            from: self.local.endpoint_for(addr.ip()),
+            to: to.into(),
+            expiration: self.expiration(now),
+            enr_seq: Some(self.local.record.seq()),
+        });
+        self.request(now, node, asked, ping).is_some()
+    }
+
+    /// Pings a stranger that has pinged us, so that it can prove itself.
+    pub(super) fn ping_back(&mut self, now: Time, node: NodeRef, addr: SocketAddr) {
+        let known = self.known(node);
+        if known.proved.within(self.config.proof_lasts, now) || self.requests.ping_to(node, addr).is_some() {
+            return;
+        }
+        if !known.proved.happened() {
+            while self.quiet.len() >= MAX_QUIET || self.quiet.front().is_some_and(|(until, _)| *until <= now) {
+                self.quiet.pop_front();
+            }
+            self.quiet.push_back((now + self.config.quiet_after_first_ping, addr));
+        }
+        self.ping(now, node, Why::Back);
+    }
+
+    /// Notes that we have answered a PING of the node: it has a proof of us now.
+    pub(super) fn on_endorsed(&mut self, now: Time, node: NodeRef, addr: SocketAddr) {
+        if !self.table.endorse(node, now, &self.contacts) && self.proofs.contains(node) {
+            let known = Known { endorsed: now.secs(), ..self.proofs.get(node) };
+            self.proofs.put(node, known, self.config.max_proofs);
+        }
+        if let Some(id) = self.requests.ping_to(node, addr)
+            && let Some(request) = self.requests.get_mut(id)
+            && let Asked::Ping { endorsed, .. } = &mut request.asked
+        {
+            *endorsed = now.secs();
+        }
+        // Errands that only waited for this go on at once. One whose PING is still out has its answer coming.
+        let waiting: Vec<ErrandId> =
+            self.errands.to(node).filter(|(_, e)| matches!(e.stage, Stage::AwaitsPing(_))).map(|(id, _)| id).collect();
+        for id in waiting {
+            self.advance(now, id);
+        }
+    }
+
+    /// A PONG has come in answer to a PING of ours.
+    pub(super) fn on_proved(&mut self, now: Time, id: RequestId, pong: &Pong) {
+        let Some(request) = self.take_request(id) else { return };
+        let Asked::Ping { own_accord, hint, endorsed, .. } = request.asked else { return };
+        self.counters.answered += 1;
+        let node = request.node;
+        let rtt = now.since(request.sent);
+        self.round_trip.measure(rtt);
+        let before = self.known(node);
+        let known = before.merge(Known { proved: now.secs(), endorsed });
+        let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt };
+        let offer = self.table.offer(node, proof, own_accord, now, &self.contacts, &self.config.table);
+        self.on_offer(now, node, known, offer);
+        if !before.proved.within(self.config.proof_lasts, now) {
+            self.on_new_bond(now);
+        }
+        self.on_bootnode_answered(now, node);
+        let contact = self.contacts.contact(node);
+        if let Some(ip) = pong.to.ip
+            && self.config.votes.enabled
+            && let Some(agreed) =
+                self.votes.note(request.addr.ip(), SocketAddr::new(ip, pong.to.udp), now, &self.config.votes)
+            && self.local.set_voted(agreed)
+        {
+            self.emit(Event::LocalRecord(self.local.record.clone()));
+        }
+        for command in self.take_pings_wanted(node) {
+            let our_address = pong.to.ip;
+            self.reply(command, Reply::Ping(Pinged { contact, rtt, enr_seq: pong.enr_seq, our_address }));
+        }
+        let waiting: Vec<ErrandId> =
+            self.errands.to(node).filter(|(_, e)| e.stage == Stage::Pinged).map(|(id, _)| id).collect();
+        for errand in waiting {
+            self.await_ping_back(now, errand, known, rtt);
+        }
+        self.on_record_seq(now, node, pong.enr_seq);
+        if hint {
+            self.on_hint_ended(now);
+        }
+    }
+
+    /// Does what follows from a node's place in the table.
+    fn on_offer(&mut self, now: Time, node: NodeRef, known: Known, offer: Offer) {
+        match offer {
+            Offer::Refreshed => self.proofs.remove(node),
+            Offer::Added => {
+                self.proofs.remove(node);
+                self.on_member(now, node);
+            }
+            Offer::Displaced(other) => {
+                self.proofs.remove(node);
+                self.forget_member(other, Removal::Displaced);
+                self.on_member(now, node);
+            }
+            Offer::Moved(other) => {
+                self.proofs.remove(node);
+                self.forget_member(other, Removal::Moved);
+                self.on_member(now, node);
+            }
+            // Replacements come and go without a word, so their proofs are kept here as well.
+            Offer::Replacement | Offer::Refused(_) => self.proofs.put(node, known, self.config.max_proofs),
+        }
+        self.arm_checks(now, node);
+    }
+
+    /// Sends a request, unless too much is under way.
+    fn request(&mut self, now: Time, node: NodeRef, asked: Asked, message: Message) -> Option<RequestId> {
+        let addr = self.contacts.endpoint(node).udp_addr();
+        let limits = &self.config.requests;
+        if addr.port() == 0 || self.requests.at(addr).count() >= limits.max_per_address {
+            self.counters.not_sent += 1;
+            return None;
+        }
+        if self.requests.len() >= limits.max_pending {
+            // Silent strangers must not keep out those that come after them.
+            match self.requests.oldest_back() {
+                Some(oldest) => self.fail_request(now, oldest, CommandError::Busy),
+                None => {
+                    self.counters.not_sent += 1;
+                    return None;
+                }
+            }
+        }
+        let limits = &self.config.requests;
+        let late = match self.table.get(node, &self.contacts) {
+            Some(entry) => 2 * entry.rtt(),
+            None => self.round_trip.late(),
+        };
+        let late_at = now + late.clamp(limits.late.0, limits.late.1);
+        let expires = now + limits.timeout;
+        let id = self.requests.insert(Request { node, addr, asked, hash: None, sent: now, late_at, expires });
+        self.timers.set(late_at, Timer::Late(id));
+        self.timers.set(expires, Timer::Expires(id));
+        let by_hash = !matches!(asked, Asked::FindNode { .. });
+        self.transmit(addr, message, by_hash.then_some(id));
+        Some(id)
+    }
+
+    /// Takes a request out, deadlines and all.
+    pub(super) fn take_request(&mut self, id: RequestId) -> Option<Request> {
+        let request = self.requests.remove(id)?;
+        self.timers.cancel(request.late_at, Timer::Late(id));
+        self.timers.cancel(request.expires, Timer::Expires(id));
+        Some(request)
+    }
+
+    /// Sets another time at which a request ends.
+    pub(super) fn expire_at(&mut self, id: RequestId, at: Time) {
+        if let Some(request) = self.requests.get_mut(id) {
+            self.timers.cancel(request.expires, Timer::Expires(id));
+            request.expires = at;
+            self.timers.set(at, Timer::Expires(id));
+        }
+    }
+
+    /// How long to wait for the second NEIGHBORS packet: a round trip of that node.
+    pub(super) fn second_packet_wait(&self, now: Time, id: RequestId) -> Duration {
+        let (low, high) = self.config.requests.second_packet;
+        self.requests.get(id).map_or(low, |request| now.since(request.sent).clamp(low, high))
+    }
+
+    pub(super) fn on_late(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        request.late_at = Time::NEVER;
+        let node = request.node;
+        let lookups: Vec<_> = self.errands.to(node).map(|(_, errand)| errand.goal).collect();
+        for goal in lookups {
+            if let Goal::Nodes(lookup) = goal {
+                self.on_query_late(lookup, node);
+            }
+        }
+    }
+
+    pub(super) fn on_expired(&mut self, now: Time, id: RequestId) {
+        if let Some(request) = self.requests.get(id)
+            && let Asked::FindNode { begun: true, .. } = request.asked
+        {
+            // The second packet was due and there was none: this was the whole answer.
+            self.complete_find_node(now, id);
+        } else {
+            self.fail_request(now, id, CommandError::Timeout);
+        }
+    }
+
+    /// Ends a request that will not be answered.
+    pub(super) fn fail_request(&mut self, now: Time, id: RequestId, error: CommandError) {
+        let Some(request) = self.take_request(id) else { return };
+        self.counters.unanswered += 1;
+        match request.asked {
+            Asked::Ping { hint, .. } => self.on_ping_failed(now, request.node, hint, error),
+            Asked::FindNode { errand, .. } | Asked::Record { errand } => self.retry_or_fail(now, errand, error),
+        }
+    }
+
+    fn on_ping_failed(&mut self, now: Time, node: NodeRef, hint: bool, error: CommandError) {
+        let age = self.table.get(node, &self.contacts).map(|entry| entry.age(now));
+        match self.table.fail(node, &self.contacts, &self.config.table) {
+            Verdict::Unknown => {}
+            Verdict::Doubtful(_) => self.recheck_later(now, node),
+            Verdict::Removed(promoted) => {
+                self.forget_member(node, Removal::Dead);
+                self.remember_former(node, age.unwrap_or_default());
+                if let Some(promoted) = promoted {
+                    self.proofs.remove(promoted);
+                    self.on_member(now, promoted);
+                    self.arm_checks(now, promoted);
+                }
+                self.on_member_lost(now);
+            }
+        }
+        self.on_bootnode_silent(now, node);
+        for command in self.take_pings_wanted(node) {
+            self.reply(command, Reply::Failed(error));
+        }
+        let waiting: Vec<ErrandId> =
+            self.errands.to(node).filter(|(_, e)| e.stage == Stage::Pinged).map(|(id, _)| id).collect();
+        for errand in waiting {
+            self.fail_errand(now, errand, error);
+        }
+        if hint {
+            self.on_hint_ended(now);
+        }
+    }
+
+    /// Starts an errand; when nothing can be sent it fails at once, and `None` is returned.
+    pub(super) fn start_errand(&mut self, now: Time, node: NodeRef, goal: Goal) -> Option<ErrandId> {
+        if self.errands.len() >= self.config.requests.max_pending {
+            self.counters.not_sent += 1;
+            return None;
+        }
+        let errand = Errand { node, goal, stage: Stage::Quiet(now), bonded: false };
+        let id = self.errands.insert(errand);
+        let addr = self.contacts.endpoint(node).udp_addr();
+        if let Some((until, _)) = self.quiet.iter().find(|(until, quiet)| *quiet == addr && *until > now) {
+            let until = *until;
+            self.set_stage(id, Stage::Quiet(until));
+            if let Goal::Nodes(lookup) = goal {
+                self.on_query_late(lookup, node);
+            }
+            return Some(id);
+        }
+        self.advance(now, id).then_some(id)
+    }
+
+    /// Takes an errand on: the request itself when the node has a proof of us, else a PING. Says whether it goes on.
+    fn advance(&mut self, now: Time, id: ErrandId) -> bool {
+        let Some(errand) = self.errands.get(id) else { return false };
+        let (node, stage) = (errand.node, errand.stage);
+        let endorsed = self.known(node).endorsed.within(self.config.endorsement_lasts, now);
+        // After its wait an errand asks anyway: a node that remembers us from before has no reason to ping.
+        let waited = matches!(stage, Stage::AwaitsPing(_));
+        if endorsed || waited {
+            return self.make_request(now, id);
+        }
+        if self.ping(now, node, Why::OwnAccord) {
+            if let Some(errand) = self.errands.get_mut(id) {
+                errand.bonded = true;
+            }
+            self.set_stage(id, Stage::Pinged);
+            return true;
+        }
+        self.fail_errand(now, id, CommandError::Busy);
+        false
+    }
+
+    fn make_request(&mut self, now: Time, id: ErrandId) -> bool {
+        let Some(errand) = self.errands.get(id) else { return false };
+        let (node, goal) = (errand.node, errand.goal);
+        let expiration = self.expiration(now);
+        let sent = match goal {
+            Goal::Nodes(lookup) => self.lookups.get(&lookup).map(|task| task.target).and_then(|target| {
+                let message = Message::FindNode(FindNode { target, expiration });
+                self.request(now, node, Asked::FindNode { errand: id, received: 0, begun: false }, message)
+            }),
+            Goal::Record(_) => {
+                self.request(now, node, Asked::Record { errand: id }, Message::EnrRequest(EnrRequest { expiration }))
+            }
+        };
+        match sent {
+            Some(request) => {
+                self.set_stage(id, Stage::Requested(request));
+                true
+            }
+            None => {
+                self.fail_errand(now, id, CommandError::Busy);
+                false
+            }
+        }
+    }
+
+    /// The node has answered our PING. If it has no proof of us yet its own PING is on the way.
+    fn await_ping_back(&mut self, now: Time, id: ErrandId, known: Known, rtt: Duration) {
+        if known.endorsed.within(self.config.endorsement_lasts, now) {
+            self.make_request(now, id);
+            return;
+        }
+        let (low, high) = self.config.requests.ping_back;
+        self.set_stage(id, Stage::AwaitsPing(now + (2 * rtt).clamp(low, high)));
+    }
+
+    pub(super) fn on_errand_deadline(&mut self, now: Time, id: ErrandId) {
+        self.advance(now, id);
+    }
+
+    /// A request failed. If it counted on an old proof, the node may have forgotten us: bond again, once.
+    fn retry_or_fail(&mut self, now: Time, id: ErrandId, error: CommandError) {
+        let Some(errand) = self.errands.get_mut(id) else { return };
+        let node = errand.node;
+        if errand.bonded || error != CommandError::Timeout {
+            self.fail_errand(now, id, error);
+            return;
+        }
+        errand.bonded = true;
+        if !self.table.forget_endorsement(node, &self.contacts) && self.proofs.contains(node) {
+            let known = Known { endorsed: Secs::NEVER, ..self.proofs.get(node) };
+            self.proofs.put(node, known, self.config.max_proofs);
+        }
+        self.set_stage(id, Stage::Pinged);
+        self.advance(now, id);
+    }
+
+    pub(super) fn fail_errand(&mut self, now: Time, id: ErrandId, error: CommandError) {
+        self.cancel_errand_timer(id);
+        let Some(errand) = self.errands.remove(id) else { return };
+        match errand.goal {
+            Goal::Nodes(lookup) => self.on_query_failed(now, lookup, errand.node),
+            Goal::Record(Some(command)) => self.reply(command, Reply::Failed(error)),
+            Goal::Record(None) => {}
+        }
+    }
+
+    /// Drops an errand whose result nobody wants any more, with its request.
+    pub(super) fn drop_errand(&mut self, id: ErrandId) {
+        self.cancel_errand_timer(id);
+        if let Some(errand) = self.errands.remove(id)
+            && let Stage::Requested(request) = errand.stage
+        {
+            self.take_request(request);
+        }
+    }
+
+    fn cancel_errand_timer(&mut self, id: ErrandId) {
+        if let Some(errand) = self.errands.get(id)
+            && let Stage::Quiet(at) | Stage::AwaitsPing(at) = errand.stage
+        {
+            self.timers.cancel(at, Timer::Errand(id));
+        }
+    }
+
+    fn set_stage(&mut self, id: ErrandId, stage: Stage) {
+        self.cancel_errand_timer(id);
+        if let Stage::Quiet(at) | Stage::AwaitsPing(at) = stage {
+            self.timers.set(at, Timer::Errand(id));
+        }
+        if let Some(errand) = self.errands.get_mut(id) {
+            errand.stage = stage;
+        }
+    }
+
+    /// A peer has told the sequence number of its record. A member's is fetched when we have none or an older one.
+    pub(super) fn on_record_seq(&mut self, now: Time, node: NodeRef, seq: Option<u64>) {
+        let Some(seq) = seq else { return };
+        if !self.config.fetch_records || self.table.get(node, &self.contacts).is_none() {
+            return;
+        }
+        let stale = self.records.get(&node).is_none_or(|record| record.seq() < seq);
+        let under_way = self.errands.to(node).any(|(_, errand)| errand.goal == Goal::Record(None));
+        let quiet = self.is_quiet(now, self.contacts.endpoint(node).udp_addr());
+        let endorsed = self.known(node).endorsed.within(self.config.endorsement_lasts, now);
+        // It is no hurry: whom this passes over is checked again soon, and says its number again.
+        if stale && !under_way && !quiet && endorsed {
+            self.start_errand(now, node, Goal::Record(None));
+        }
+    }
+
+    /// Whether an address is that of a stranger which has just pinged us for the first time.
+    pub(super) fn is_quiet(&self, now: Time, addr: SocketAddr) -> bool {
+        self.quiet.iter().any(|(until, quiet)| *quiet == addr && *until > now)
+    }
+
+    pub(super) fn command_ping(&mut self, now: Time, command: CommandId, contact: &Contact) {
+        match self.reachable(contact) {
+            Ok(node) if self.pings_wanted.len() < self.config.requests.max_pending => {
+                self.pings_wanted.push((node, command));
+                if !self.ping(now, node, Why::OwnAccord) {
+                    self.pings_wanted.pop();
+                    self.reply(command, Reply::Failed(CommandError::Busy));
+                }
+            }
+            Ok(_) => self.reply(command, Reply::Failed(CommandError::Busy)),
+            Err(error) => self.reply(command, Reply::Failed(error)),
+        }
+    }
+
+    pub(super) fn command_record(&mut self, now: Time, command: CommandId, contact: &Contact) {
+        let started = self.reachable(contact).and_then(|node| {
+            let goal = Goal::Record(Some(command));
+            // An errand that fails at once has told the command so.
+            if self.errands.len() < self.config.requests.max_pending {
+                self.start_errand(now, node, goal);
+                Ok(())
+            } else {
+                Err(CommandError::Busy)
+            }
+        });
+        if let Err(error) = started {
+            self.reply(command, Reply::Failed(error));
+        }
+    }
+
+    /// The handle of a contact that an application or a file named, if it can be sent to.
+    pub(super) fn reachable(&mut self, contact: &Contact) -> Result<NodeRef, CommandError> {
+        if contact.key == *self.local_key() {
+            return Err(CommandError::Itself);
+        }
+        let (ip, port) = (contact.endpoint.ip, contact.endpoint.udp);
+        let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+        if port == 0 || ip.is_unspecified() || ip.is_multicast() || broadcast {
+            return Err(CommandError::Unreachable);
+        }
+        self.contacts.intern(contact).ok_or(CommandError::Busy)
+    }
+
+    pub(super) fn reply(&mut self, command: CommandId, reply: Reply) {
+        self.out.push_back(Output::Reply(command, reply));
+    }
+
+    fn take_pings_wanted(&mut self, node: NodeRef) -> Vec<CommandId> {
+        self.pings_wanted.extract_if(.., |(wanted, _)| *wanted == node).map(|(_, command)| command).collect()
+    }
+}

@@ -1,0 +1,269 @@
+//! What comes in: screening before the sender is known, and the six messages after.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::requests::Asked;
+use super::{Dropped, Engine, Event, Reply};
+use crate::proto::contacts::{Contacts, NodeRef};
+use crate::proto::engine::errands::Goal;
+use crate::proto::engine::output::CommandError;
+use crate::proto::identity::{Contact, Endpoint, Record, may_tell};
+use crate::proto::table::Closest;
+use crate::proto::time::Time;
+use crate::proto::wire::{
+    EnrRequest, EnrResponse, FindNode, Hash, Message, Neighbors, NodeEntry, Opened, Ping, Pong, Unverified,
+    WireEndpoint,
+};
+
+/// A message with what the packet around it tells.
+struct From {
+    addr: SocketAddr,
+    contact: Contact,
+    hash: Hash,
+}
+
+impl<C: Contacts> Engine<C> {
+    /// Looks at a packet before its sender is known, and says whether finding that out is worth its cost.
+    ///
+    /// # Errors
+    /// Why the packet was dropped, which is counted too.
+    pub fn screen(&mut self, now: Time, from: SocketAddr, packet: &Unverified) -> Result<(), Dropped> {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let fault = match packet.message() {
+            message if message.expiration().is_some_and(|at| self.has_expired(now, at)) => Some(Dropped::Expired),
+            Message::Pong(pong) => (!self.awaits_hash(from, &pong.ping_hash)).then_some(Dropped::Unsolicited),
+            Message::EnrResponse(response) => {
+                (!self.awaits_hash(from, &response.request_hash)).then_some(Dropped::Unsolicited)
+            }
+            Message::Neighbors(_) => {
+                let awaited =
+                    self.requests.at(from).any(|(_, request)| matches!(request.asked, Asked::FindNode { .. }));
+                (!awaited).then_some(Dropped::Unsolicited)
+            }
+            _ => packet.is_oversized().then_some(Dropped::Oversized),
+        };
+        match fault {
+            None => Ok(()),
+            Some(reason) => Err(self.count_dropped(reason)),
+        }
+    }
+
+    /// Takes in a message that has been opened, after [`Engine::screen`] where there was something to screen.
+    ///
+    /// # Errors
+    /// Why it was dropped, which is counted too.
+    pub fn handle_message(&mut self, now: Time, from: SocketAddr, opened: Opened) -> Result<(), Dropped> {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        if opened.id == self.id() {
+            return Err(self.count_dropped(Dropped::FromSelf));
+        }
+        // Packets wait between screening and here when other threads open them; a message may come with none at all.
+        if opened.message.expiration().is_some_and(|at| self.has_expired(now, at)) {
+            return Err(self.count_dropped(Dropped::Expired));
+        }
+        let kind = opened.message.kind();
+        let endpoint = Endpoint::new(from.ip(), from.port(), 0);
+        let who = From { addr: from, contact: Contact { key: opened.sender, endpoint }, hash: opened.hash };
+        let result = match opened.message {
+            Message::Ping(ping) => self.on_ping(now, who, &ping),
+            Message::Pong(pong) => self.on_pong(now, &who, &pong),
+            Message::FindNode(find) => self.on_find_node(now, &who, &find),
+            Message::Neighbors(neighbors) => self.on_neighbors(now, &who, &neighbors),
+            Message::EnrRequest(request) => self.on_enr_request(now, &who, &request),
+            Message::EnrResponse(response) => self.on_enr_response(now, &who, &response),
+        };
+        match result {
+            Ok(()) => self.counters.count_received(kind),
+            Err(reason) => {
+                self.count_dropped(reason);
+            }
+        }
+        self.settle(now);
+        result
+    }
+
+    fn on_ping(&mut self, now: Time, mut from: From, ping: &Ping) -> Result<(), Dropped> {
+        from.contact.endpoint.tcp = ping.from.tcp;
+        let node = self.contacts.intern(&from.contact);
+        // Our own PING goes first: some clients ask as soon as they have our PONG, and answer our PING after that. If the
+        // PONG came first, we would have to turn down what they ask.
+        if let Some(node) = node {
+            self.ping_back(now, node, from.addr);
+        }
+        let pong = Pong {
+            to: WireEndpoint { ip: Some(from.addr.ip()), udp: from.addr.port(), tcp: ping.from.tcp },
+            ping_hash: from.hash,
+            expiration: self.expiration(now),
+            enr_seq: Some(self.local.record.seq()),
+        };
+        self.transmit(from.addr, Message::Pong(pong), None);
+        if let Some(node) = node {
+            self.on_endorsed(now, node, from.addr);
+            self.on_record_seq(now, node, ping.enr_seq);
+        }
+        Ok(())
+    }
+
+    fn on_pong(&mut self, now: Time, from: &From, pong: &Pong) -> Result<(), Dropped> {
+        let awaited = self
+            .requests
+            .at(from.addr)
+            .find(|(_, r)| matches!(r.asked, Asked::Ping { .. }) && r.hash == Some(pong.ping_hash))
+            .map(|(id, request)| (id, request.node));
+        let Some((id, node)) = awaited else { return Err(Dropped::Unsolicited) };
+        if *self.contacts.key(node) != from.contact.key {
+            // The hash was right, so this is no forger: another node lives at the address now.
+            self.fail_request(now, id, CommandError::OtherNode);
+            return Err(Dropped::WrongSender);
+        }
+        self.on_proved(now, id, pong);
+        Ok(())
+    }
+
+    fn on_find_node(&mut self, now: Time, from: &From, find: &FindNode) -> Result<(), Dropped> {
+        let asker = self.proved_sender(now, from)?;
+        let target = find.target.node_id();
+        let mut closest = Closest::new();
+        let ip = from.addr.ip();
+        let contacts = &self.contacts;
+        let asker_id = *contacts.id(asker);
+        self.table.closest(
+            &target,
+            contacts,
+            self.config.table.k,
+            |entry| {
+                entry.is_live()
+                    && entry.proved.within(self.config.proof_lasts, now)
+                    && may_tell(contacts.endpoint(entry.node).ip, ip)
+                    && *contacts.id(entry.node) != asker_id
+            },
+            &mut closest,
+        );
+        let expiration = self.expiration(now);
+        let mut packets = closest.chunks(Neighbors::MAX_SENT).peekable();
+        let answer = |engine: &mut Self, nodes: &[NodeRef]| {
+            let nodes = nodes.iter().map(|&node| NodeEntry::from(engine.contacts.contact(node))).collect();
+            engine.transmit(from.addr, Message::Neighbors(Neighbors { nodes, expiration }), None);
+        };
+        // Whoever asks waits for an answer: an empty table gives an empty one.
+        if packets.peek().is_none() {
+            answer(self, &[]);
+        }
+        for nodes in packets {
+            answer(self, nodes);
+        }
+        Ok(())
+    }
+
+    fn on_neighbors(&mut self, now: Time, from: &From, neighbors: &Neighbors) -> Result<(), Dropped> {
+        let mut awaited = false;
+        let mut found = None;
+        for (id, request) in self.requests.at(from.addr) {
+            if let Asked::FindNode { errand, received, .. } = request.asked {
+                awaited = true;
+                if *self.contacts.key(request.node) == from.contact.key {
+                    found = Some((id, errand, received));
+                    break;
+                }
+            }
+        }
+        let Some((id, errand, received)) = found else {
+            return Err(if awaited { Dropped::WrongSender } else { Dropped::Unsolicited });
+        };
+        let wanted = self.config.table.k.saturating_sub(usize::from(received));
+        // At most 16, so it fits.
+        let taken = neighbors.nodes.len().min(wanted) as u8;
+        self.on_nodes(now, errand, from.addr.ip(), &neighbors.nodes[..usize::from(taken)]);
+        let wait = self.second_packet_wait(now, id);
+        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+        let Asked::FindNode { received, begun, .. } = &mut request.asked else { return Ok(()) };
+        *received += taken;
+        let (full, first) = (usize::from(*received) >= self.config.table.k, !*begun);
+        *begun = true;
+        if first {
+            let rtt = now.since(request.sent);
+            self.round_trip.measure(rtt);
+        }
+        if full {
+            self.complete_find_node(now, id);
+        } else if first {
+            // The rest, if there is any, is right behind.
+            self.expire_at(id, now + wait);
+        }
+        Ok(())
+    }
+
+    fn on_enr_request(&mut self, now: Time, from: &From, _request: &EnrRequest) -> Result<(), Dropped> {
+        self.proved_sender(now, from)?;
+        let record = self.local.record.as_bytes().to_vec();
+        self.transmit(from.addr, Message::EnrResponse(EnrResponse { request_hash: from.hash, record }), None);
+        Ok(())
+    }
+
+    fn on_enr_response(&mut self, now: Time, from: &From, response: &EnrResponse) -> Result<(), Dropped> {
+        let awaited = self
+            .requests
+            .at(from.addr)
+            .find(|(_, r)| matches!(r.asked, Asked::Record { .. }) && r.hash == Some(response.request_hash))
+            .map(|(id, request)| (id, request.node));
+        let Some((id, node)) = awaited else { return Err(Dropped::Unsolicited) };
+        if *self.contacts.key(node) != from.contact.key {
+            self.fail_request(now, id, CommandError::OtherNode);
+            return Err(Dropped::WrongSender);
+        }
+        let record = match Record::decode(&response.record) {
+            Ok(record) if *record.public_key() == from.contact.key => Arc::new(record),
+            _ => {
+                self.fail_request(now, id, CommandError::BadRecord);
+                return Err(Dropped::BadRecord);
+            }
+        };
+        let errand = self.take_request(id).and_then(|request| match request.asked {
+            Asked::Record { errand } => self.errands.remove(errand),
+            _ => None,
+        });
+        self.counters.answered += 1;
+        if let Some(Goal::Record(Some(command))) = errand.map(|errand| errand.goal) {
+            self.reply(command, Reply::Record(record.clone()));
+        }
+        self.keep_record(now, node, record);
+        Ok(())
+    }
+
+    /// Keeps the record of a member when it is news, and follows it to a new endpoint.
+    fn keep_record(&mut self, now: Time, node: NodeRef, record: Arc<Record>) {
+        if self.table.get(node, &self.contacts).is_none()
+            || self.records.get(&node).is_some_and(|old| old.seq() >= record.seq())
+        {
+            return;
+        }
+        self.records.insert(node, record.clone());
+        let here = self.contacts.endpoint(node);
+        if let Some(contact) = record.contact()
+            && contact.endpoint.udp_addr() != here.udp_addr()
+        {
+            self.hint(now, &contact, here.ip);
+        }
+        self.emit(Event::RecordUpdated(record));
+    }
+
+    /// The sender, if it has proved its endpoint to us.
+    fn proved_sender(&self, now: Time, from: &From) -> Result<NodeRef, Dropped> {
+        let id = from.contact.id();
+        match self.contacts.find(&id, from.addr) {
+            Some(node) if self.has_proved(now, node) => Ok(node),
+            _ => Err(Dropped::Unproved),
+        }
+    }
+
+    fn awaits_hash(&self, from: SocketAddr, hash: &Hash) -> bool {
+        self.requests.at(from).any(|(_, request)| request.hash.as_ref() == Some(hash))
+    }
+
+    /// Expirations are unsigned on the wire; geth's suite sends negative ones, which are in the past.
+    fn has_expired(&self, now: Time, expiration: u64) -> bool {
+        let expiration = i64::try_from(expiration).unwrap_or(-1);
+        i64::try_from(self.unix_secs(now)).is_ok_and(|unix| expiration < unix)
+    }
+}

@@ -1,0 +1,150 @@
+//! Requests that wait for their answer.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use super::errands::ErrandId;
+use super::output::RequestId;
+use crate::proto::contacts::NodeRef;
+use crate::proto::time::{Secs, Time};
+use crate::proto::wire::Hash;
+
+/// What was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// PING.
+    Ping {
+        /// It is for a stranger that pinged us, and nothing else waits for it.
+        back: bool,
+        /// We contact the node of our own accord: not merely because it pinged us.
+        own_accord: bool,
+        /// It is a hint from NEIGHBORS that is being tried.
+        hint: bool,
+        /// When we answered a PING of the node while this one was under way.
+        endorsed: Secs,
+    },
+    /// FINDNODE.
+    FindNode {
+        /// Whom it is for.
+        errand: ErrandId,
+        /// Nodes received so far.
+        received: u8,
+        /// Whether a first packet has come.
+        begun: bool,
+    },
+    /// ENRREQUEST.
+    Record {
+        /// Whom it is for.
+        errand: ErrandId,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) node: NodeRef,
+    pub(super) addr: SocketAddr,
+    pub(super) asked: Asked,
+    /// Known once the packet is sealed.
+    pub(super) hash: Option<Hash>,
+    pub(super) sent: Time,
+    /// When the answer counts as late; `Time::NEVER` once it has.
+    pub(super) late_at: Time,
+    pub(super) expires: Time,
+}
+
+/// All requests under way, by number and by address. Empty, it owns no memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Requests {
+    slots: Vec<Option<(u32, Request)>>,
+    free: Vec<u32>,
+    by_addr: BTreeSet<(SocketAddr, u32)>,
+    /// PINGs to strangers in the order in which they were sent; answered ones are left in until they come to the front.
+    backs: VecDeque<RequestId>,
+    serial: u32,
+}
+
+impl Requests {
+    pub(super) fn len(&self) -> usize {
+        self.by_addr.len()
+    }
+
+    pub(super) fn insert(&mut self, request: Request) -> RequestId {
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let (addr, back) = (request.addr, matches!(request.asked, Asked::Ping { back: true, .. }));
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some((serial, request));
+                slot
+            }
+            None => {
+                self.slots.push(Some((serial, request)));
+                // The bound on requests is far below 2^32.
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.by_addr.insert((addr, slot));
+        let id = RequestId { slot, serial };
+        if back {
+            while self.backs.front().is_some_and(|front| self.get(*front).is_none()) {
+                self.backs.pop_front();
+            }
+            self.backs.push_back(id);
+        }
+        id
+    }
+
+    pub(super) fn get(&self, id: RequestId) -> Option<&Request> {
+        match self.slots.get(id.slot as usize) {
+            Some(Some((serial, request))) if *serial == id.serial => Some(request),
+            _ => None,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Request> {
+        match self.slots.get_mut(id.slot as usize) {
+            Some(Some((serial, request))) if *serial == id.serial => Some(request),
+            _ => None,
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: RequestId) -> Option<Request> {
+        self.get(id)?;
+        let (_, request) = self.slots[id.slot as usize].take()?;
+        self.by_addr.remove(&(request.addr, id.slot));
+        self.free.push(id.slot);
+        if self.by_addr.is_empty() {
+            *self = Self { serial: self.serial, ..Self::default() };
+        }
+        Some(request)
+    }
+
+    /// The requests under way to an address.
+    pub(super) fn at(&self, addr: SocketAddr) -> impl Iterator<Item = (RequestId, &Request)> {
+        self.by_addr.range((addr, 0)..=(addr, u32::MAX)).filter_map(|&(_, slot)| {
+            let (serial, request) = self.slots[slot as usize].as_ref()?;
+            Some((RequestId { slot, serial: *serial }, request))
+        })
+    }
+
+    /// The PING under way to a node.
+    pub(super) fn ping_to(&self, node: NodeRef, addr: SocketAddr) -> Option<RequestId> {
+        self.at(addr)
+            .find(|(_, request)| request.node == node && matches!(request.asked, Asked::Ping { .. }))
+            .map(|(id, _)| id)
+    }
+
+    /// The oldest PING to a stranger that is still under way for nothing else.
+    pub(super) fn oldest_back(&mut self) -> Option<RequestId> {
+        while let Some(id) = self.backs.pop_front() {
+            if self.get(id).is_some_and(|request| matches!(request.asked, Asked::Ping { back: true, .. })) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
+        self.slots.iter().flatten().map(|(_, request)| request.node)
+    }
+}

@@ -1,0 +1,238 @@
+//! Lookups: who is asked next, what answers bring, and the report at the end.
+
+use std::net::IpAddr;
+
+use super::errands::{ErrandId, Goal, LookupId};
+use super::requests::Asked;
+use super::{CommandError, CommandId, Engine, Event, Found, LookupReport, Origin, Reply, RequestId, Step, Timer};
+use crate::proto::contacts::{Contacts, NodeRef};
+use crate::proto::identity::{Contact, PublicKey, plausible};
+use crate::proto::lookup::{Lookup, State};
+use crate::proto::table::Closest;
+use crate::proto::time::Time;
+use crate::proto::wire::NodeEntry;
+
+/// A lookup with what the engine needs to know about it.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    lookup: Lookup,
+    /// What is asked for.
+    pub(super) target: PublicKey,
+    origin: Origin,
+    /// End when this node has answered.
+    until: Option<PublicKey>,
+    begun: Time,
+    deadline: Time,
+    /// For each node that was asked: when, and how many nodes it has named so far.
+    asked: Vec<(NodeRef, Time, u8)>,
+    trace: Vec<Step>,
+}
+
+impl Task {
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
+        self.lookup.candidates().iter().map(|candidate| candidate.node).chain(self.asked.iter().map(|(node, ..)| *node))
+    }
+}
+
+impl<C: Contacts> Engine<C> {
+    pub(super) fn command_lookup(&mut self, now: Time, id: CommandId, target: PublicKey, until_found: bool) {
+        let until = until_found.then_some(target);
+        if self.start_lookup(now, target, Origin::Command(id), until).is_none() {
+            self.reply(id, Reply::Failed(CommandError::Busy));
+        }
+    }
+
+    /// Starts a lookup with the nearest members of the table, and with configured contacts while those are few.
+    pub(super) fn start_lookup(
+        &mut self,
+        now: Time,
+        target: PublicKey,
+        origin: Origin,
+        until: Option<PublicKey>,
+    ) -> Option<LookupId> {
+        if self.lookups.len() >= self.config.lookup.max_lookups {
+            return None;
+        }
+        self.lookup_serial += 1;
+        let id = LookupId(self.lookup_serial);
+        let k = self.config.table.k;
+        let mut lookup = Lookup::new(target.node_id(), k);
+        let mut closest = Closest::new();
+        self.table.closest(lookup.target(), &self.contacts, k, |_| true, &mut closest);
+        for node in &closest {
+            lookup.add(*node, 1, &self.contacts, &self.config.lookup);
+        }
+        if closest.len() < k {
+            for node in self.upkeep.bootnodes() {
+                if self.contacts.endpoint(node).udp != 0 {
+                    lookup.add(node, 1, &self.contacts, &self.config.lookup);
+                }
+            }
+        }
+        let deadline = now + self.config.lookup.max_time;
+        self.timers.set(deadline, Timer::Lookup(id));
+        let task = Task { lookup, target, origin, until, begun: now, deadline, asked: Vec::new(), trace: Vec::new() };
+        self.lookups.insert(id, task);
+        self.stirred.push(id);
+        Some(id)
+    }
+
+    /// Asks on behalf of all lookups that have changed, and ends those that are done.
+    pub(super) fn drive_lookups(&mut self, now: Time) {
+        while let Some(id) = self.stirred.pop() {
+            while let Some(task) = self.lookups.get_mut(&id) {
+                let Some(node) = task.lookup.poll_next(&self.config.lookup) else { break };
+                task.asked.push((node, now, 0));
+                if self.start_errand(now, node, Goal::Nodes(id)).is_none()
+                    && let Some(task) = self.lookups.get_mut(&id)
+                {
+                    task.lookup.on_failure(node);
+                }
+            }
+            if self.lookups.get(&id).is_some_and(|task| task.lookup.is_done(&self.config.lookup)) {
+                self.finish_lookup(now, id);
+            }
+        }
+    }
+
+    /// A NEIGHBORS packet has come for an errand.
+    pub(super) fn on_nodes(&mut self, now: Time, errand: ErrandId, teller: IpAddr, nodes: &[NodeEntry]) {
+        let Some((lookup, asked)) = self.errands.get(errand).and_then(|errand| match errand.goal {
+            Goal::Nodes(lookup) => Some((lookup, errand.node)),
+            Goal::Record(_) => None,
+        }) else {
+            return;
+        };
+        let local = *self.local_key();
+        for contact in nodes.iter().filter_map(NodeEntry::contact) {
+            if contact.key == local || plausible(&contact.endpoint, teller, self.config.allow_privileged_ports).is_err()
+            {
+                continue;
+            }
+            let Some(node) = self.contacts.intern(&contact) else { continue };
+            if let Some(task) = self.lookups.get_mut(&lookup) {
+                let depth = task.lookup.get(asked).map_or(1, |candidate| candidate.depth).saturating_add(1);
+                task.lookup.add(node, depth, &self.contacts, &self.config.lookup);
+            }
+            self.hint_node(now, node);
+        }
+        if let Some(task) = self.lookups.get_mut(&lookup) {
+            if let Some((.., named)) = task.asked.iter_mut().rev().find(|(node, ..)| *node == asked) {
+                *named = named.saturating_add(nodes.len() as u8);
+            }
+            // What it has said is worth going on with; the rest need not hold up anybody.
+            task.lookup.on_late(asked);
+            self.stir(lookup);
+        }
+    }
+
+    /// An answer to FINDNODE is complete.
+    pub(super) fn complete_find_node(&mut self, now: Time, id: RequestId) {
+        let Some(request) = self.take_request(id) else { return };
+        self.counters.answered += 1;
+        let Asked::FindNode { errand, .. } = request.asked else { return };
+        let Some(errand) = self.errands.remove(errand) else { return };
+        let Goal::Nodes(lookup) = errand.goal else { return };
+        if let Some(task) = self.lookups.get_mut(&lookup) {
+            task.lookup.on_response(errand.node);
+            let found = task.until.is_some_and(|key| *self.contacts.key(errand.node) == key);
+            if found {
+                task.lookup.stop();
+            }
+        }
+        self.trace(now, lookup, errand.node, true);
+        self.stir(lookup);
+    }
+
+    pub(super) fn on_query_late(&mut self, lookup: LookupId, node: NodeRef) {
+        if let Some(task) = self.lookups.get_mut(&lookup) {
+            task.lookup.on_late(node);
+            self.stir(lookup);
+        }
+    }
+
+    pub(super) fn on_query_failed(&mut self, now: Time, lookup: LookupId, node: NodeRef) {
+        if let Some(task) = self.lookups.get_mut(&lookup) {
+            task.lookup.on_failure(node);
+        }
+        self.trace(now, lookup, node, false);
+        self.stir(lookup);
+    }
+
+    pub(super) fn on_lookup_deadline(&mut self, id: LookupId) {
+        if let Some(task) = self.lookups.get_mut(&id) {
+            task.lookup.stop();
+            self.stir(id);
+        }
+    }
+
+    fn stir(&mut self, id: LookupId) {
+        if !self.stirred.contains(&id) {
+            self.stirred.push(id);
+        }
+    }
+
+    fn trace(&mut self, now: Time, lookup: LookupId, node: NodeRef, answered: bool) {
+        let Some(task) = self.lookups.get_mut(&lookup) else { return };
+        // Only those who asked for the lookup read its trace.
+        if !matches!(task.origin, Origin::Command(_)) {
+            return;
+        }
+        let Some(&(_, asked, named)) = task.asked.iter().rev().find(|(asked, ..)| *asked == node) else { return };
+        let depth = task.lookup.get(node).map_or(1, |candidate| candidate.depth);
+        task.trace.push(Step {
+            contact: self.contacts.contact(node),
+            log_distance: task.lookup.target().log_distance(self.contacts.id(node)),
+            depth,
+            asked_at: asked.since(task.begun),
+            ended_at: now.since(task.begun),
+            named: answered.then_some(named),
+        });
+    }
+
+    fn finish_lookup(&mut self, now: Time, id: LookupId) {
+        let Some(task) = self.lookups.remove(&id) else { return };
+        self.timers.cancel(task.deadline, Timer::Lookup(id));
+        for errand in self.errands.of_lookup(id) {
+            self.drop_errand(errand);
+        }
+        self.counters.lookups += 1;
+        let took = now.since(task.begun);
+        let queries = task.asked.len() as u32;
+        let closest: Vec<Found> = task
+            .lookup
+            .nearest_alive()
+            .map(|candidate| Found {
+                contact: self.contacts.contact(candidate.node),
+                id: *self.contacts.id(candidate.node),
+                answered: candidate.state == State::Answered,
+                depth: candidate.depth,
+            })
+            .collect();
+        self.emit(Event::LookupFinished {
+            origin: task.origin,
+            target: *task.lookup.target(),
+            found: closest.len(),
+            queries,
+            took,
+        });
+        if let Origin::Command(command) = task.origin {
+            let report = LookupReport { target: task.target, closest, queries, took, trace: task.trace };
+            self.reply(command, Reply::Lookup(report));
+        } else {
+            self.on_refresh_ended(now);
+        }
+    }
+
+    /// Considers a contact that we were told of.
+    pub(super) fn hint(&mut self, now: Time, contact: &Contact, teller: IpAddr) {
+        if contact.key == *self.local_key()
+            || plausible(&contact.endpoint, teller, self.config.allow_privileged_ports).is_err()
+        {
+            return;
+        }
+        if let Some(node) = self.contacts.intern(contact) {
+            self.hint_node(now, node);
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! What the engine does of its own accord: checking members, refreshing the table, and finding a network at all.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+
+use super::bond::Why;
+use super::{CommandError, Engine, Event, Origin, Removal, Timer};
+use crate::proto::config::Config;
+use crate::proto::contacts::{Contacts, NodeRef};
+use crate::proto::identity::{Contact, PublicKey};
+use crate::proto::time::Time;
+
+/// A configured contact.
+#[derive(Clone, Debug)]
+struct Bootnode {
+    node: NodeRef,
+    /// When it is tried next; `Time::NEVER` while a PING is out or after it has answered.
+    next_try: Time,
+    last_try: Time,
+    /// The wait after the next failure.
+    backoff: Duration,
+}
+
+/// The state of the engine's own tasks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Upkeep {
+    bootnodes: Vec<Bootnode>,
+    bootnodes_at: Option<Time>,
+    /// Members that were members for long and died; newest last.
+    former: VecDeque<NodeRef>,
+    /// Nodes from NEIGHBORS that would have a place in the table.
+    hints: VecDeque<NodeRef>,
+    hint_pings: usize,
+    refresh_at: Option<Time>,
+    refresh_every: Duration,
+    /// Members that came in since the last refresh.
+    gained: u32,
+    checks_at: Option<Time>,
+    rechecks: BTreeMap<NodeRef, Time>,
+    connected: bool,
+}
+
+/// Checks started at a time; what else is due follows at once, but not in one burst.
+const CHECKS_AT_ONCE: usize = 16;
+const NEXT_CHECKS: Duration = Duration::from_millis(100);
+
+/// Random targets drawn for a refresh, of which the one in the emptiest bucket is taken.
+const TARGETS_DRAWN: usize = 8;
+
+/// The table counts as full when its farthest buckets are: this many, which is so in networks of some 100 nodes.
+const FAR_BUCKETS: u16 = 3;
+
+impl Upkeep {
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
+        self.bootnodes().chain(self.former.iter().copied()).chain(self.hints.iter().copied())
+    }
+
+    pub(super) fn bootnodes(&self) -> impl Iterator<Item = NodeRef> {
+        self.bootnodes.iter().map(|bootnode| bootnode.node)
+    }
+
+    pub(super) fn assert_bounds(&self, config: &Config) {
+        assert!(self.bootnodes.len() <= config.refresh.max_bootnodes);
+        assert!(self.former.len() <= config.refresh.max_former);
+        assert!(self.hints.len() <= config.lookup.max_hints);
+        assert!(self.hint_pings <= config.lookup.max_hint_pings);
+    }
+}
+
+// Members.
+impl<C: Contacts> Engine<C> {
+    pub(super) fn on_member(&mut self, now: Time, node: NodeRef) {
+        self.emit(Event::NodeAdded(self.contacts.contact(node)));
+        self.upkeep.former.retain(|former| *former != node);
+        self.upkeep.gained += 1;
+        if !self.upkeep.connected {
+            self.upkeep.connected = true;
+            self.emit(Event::Contacts { any: true });
+            if self.config.refresh.enabled {
+                self.upkeep.refresh_every = self.config.refresh.min;
+                let target = *self.local_key();
+                if self.start_lookup(now, target, Origin::Itself, None).is_none() {
+                    self.set_refresh(Some(now + self.config.refresh.min));
+                }
+            }
+        }
+    }
+
+    pub(super) fn forget_member(&mut self, node: NodeRef, why: Removal) {
+        self.records.remove(&node);
+        self.cancel_recheck(node);
+        self.emit(Event::NodeRemoved(self.contacts.contact(node), why));
+    }
+
+    pub(super) fn remember_former(&mut self, node: NodeRef, age: Duration) {
+        let config = &self.config.refresh;
+        if age < config.former_age || config.max_former == 0 {
+            return;
+        }
+        while self.upkeep.former.len() >= config.max_former {
+            self.upkeep.former.pop_front();
+        }
+        self.upkeep.former.push_back(node);
+    }
+
+    pub(super) fn on_member_lost(&mut self, now: Time) {
+        if !self.table.is_empty() || !self.upkeep.connected {
+            return;
+        }
+        self.upkeep.connected = false;
+        self.emit(Event::Contacts { any: false });
+        self.set_refresh(None);
+        for bootnode in &mut self.upkeep.bootnodes {
+            bootnode.next_try = now;
+            bootnode.backoff = self.config.refresh.retry_min;
+        }
+        self.on_bootnodes_due(now);
+    }
+
+    /// Makes sure that a member is checked when its time comes.
+    pub(super) fn arm_checks(&mut self, now: Time, node: NodeRef) {
+        let Some(entry) = self.table.get(node, &self.contacts) else { return };
+        let at = self.table.check_at(entry, &self.config.table).max(now + Duration::from_millis(1));
+        self.cancel_recheck(node);
+        if self.upkeep.checks_at.is_none_or(|next| at < next) {
+            self.set_checks(Some(at));
+        }
+    }
+
+    pub(super) fn on_checks_due(&mut self, now: Time) {
+        self.upkeep.checks_at = None;
+        let mut due = Vec::new();
+        let mut next = self.table.due_checks(now, &self.config.table, |node| due.push(node));
+        let mut started = 0;
+        for node in due {
+            let addr = self.contacts.endpoint(node).udp_addr();
+            if self.requests.ping_to(node, addr).is_some() {
+                continue;
+            }
+            if started == CHECKS_AT_ONCE || !self.ping(now, node, Why::OwnAccord) {
+                next = next.min(now + NEXT_CHECKS);
+                break;
+            }
+            started += 1;
+        }
+        if next != Time::NEVER {
+            self.set_checks(Some(next));
+        }
+    }
+
+    pub(super) fn recheck_later(&mut self, now: Time, node: NodeRef) {
+        self.cancel_recheck(node);
+        let at = now + self.config.table.retry_check.max(Duration::from_millis(1));
+        self.upkeep.rechecks.insert(node, at);
+        self.timers.set(at, Timer::Recheck(node));
+    }
+
+    pub(super) fn on_recheck(&mut self, now: Time, node: NodeRef) {
+        self.upkeep.rechecks.remove(&node);
+        if !self.ping(now, node, Why::OwnAccord) {
+            self.recheck_later(now, node);
+        }
+    }
+
+    fn cancel_recheck(&mut self, node: NodeRef) {
+        if let Some(at) = self.upkeep.rechecks.remove(&node) {
+            self.timers.cancel(at, Timer::Recheck(node));
+        }
+    }
+
+    fn set_checks(&mut self, at: Option<Time>) {
+        if let Some(old) = std::mem::replace(&mut self.upkeep.checks_at, at) {
+            self.timers.cancel(old, Timer::Checks);
+        }
+        if let Some(at) = at {
+            self.timers.set(at, Timer::Checks);
+        }
+    }
+}
+
+// Hints.
+impl<C: Contacts> Engine<C> {
+    /// Considers a node that a NEIGHBORS named: it is only a hint, and is pinged if it would have a place.
+    pub(super) fn hint_node(&mut self, now: Time, node: NodeRef) {
+        if !self.config.refresh.enabled
+            || self.upkeep.hints.len() >= self.config.lookup.max_hints
+            || !self.would_try(now, node)
+            || self.upkeep.hints.contains(&node)
+        {
+            return;
+        }
+        self.upkeep.hints.push_back(node);
+        self.try_hints(now);
+    }
+
+    pub(super) fn on_hint_ended(&mut self, now: Time) {
+        self.upkeep.hint_pings = self.upkeep.hint_pings.saturating_sub(1);
+        self.try_hints(now);
+    }
+
+    fn try_hints(&mut self, now: Time) {
+        while self.upkeep.hint_pings < self.config.lookup.max_hint_pings {
+            let Some(node) = self.upkeep.hints.pop_front() else { return };
+            // Counted before, since a PING that is not sent may end others at once.
+            if self.would_try(now, node) && self.ping(now, node, Why::Hint) {
+                self.upkeep.hint_pings += 1;
+            }
+        }
+    }
+
+    fn would_try(&self, now: Time, node: NodeRef) -> bool {
+        let addr = self.contacts.endpoint(node).udp_addr();
+        self.requests.ping_to(node, addr).is_none()
+            && !self.is_quiet(now, addr)
+            // It has proved itself and got no place.
+            && !self.proofs.get(node).proved.within(self.config.refresh.max_full, now)
+            && self.table.has_place(self.contacts.id(node), true, now, &self.contacts, &self.config.table)
+    }
+}
+
+// Bootnodes.
+impl<C: Contacts> Engine<C> {
+    pub(super) fn add_waiting_contact(&mut self, now: Time, contact: &Contact) -> Result<(), CommandError> {
+        let node = self.reachable(contact)?;
+        if self.upkeep.bootnodes().any(|known| known == node) {
+            return Ok(());
+        }
+        if self.upkeep.bootnodes.len() >= self.config.refresh.max_bootnodes {
+            return Err(CommandError::Busy);
+        }
+        let backoff = self.config.refresh.retry_min;
+        self.upkeep.bootnodes.push(Bootnode { node, next_try: now, last_try: Time::ZERO, backoff });
+        self.on_bootnodes_due(now);
+        Ok(())
+    }
+
+    pub(super) fn on_bootnodes_due(&mut self, now: Time) {
+        if !self.config.refresh.enabled {
+            return;
+        }
+        for at in 0..self.upkeep.bootnodes.len() {
+            let bootnode = &mut self.upkeep.bootnodes[at];
+            if bootnode.next_try > now {
+                continue;
+            }
+            let (node, backoff) = (bootnode.node, bootnode.backoff);
+            bootnode.next_try = Time::NEVER;
+            bootnode.last_try = now;
+            if !self.ping(now, node, Why::OwnAccord) {
+                self.upkeep.bootnodes[at].next_try = now + backoff;
+            }
+        }
+        self.arm_bootnodes();
+    }
+
+    pub(super) fn on_bootnode_answered(&mut self, now: Time, node: NodeRef) {
+        let backoff = self.config.refresh.retry_min;
+        if let Some(bootnode) = self.bootnode_mut(node) {
+            bootnode.next_try = Time::NEVER;
+            bootnode.last_try = now;
+            bootnode.backoff = backoff;
+            self.arm_bootnodes();
+        }
+    }
+
+    pub(super) fn on_bootnode_silent(&mut self, now: Time, node: NodeRef) {
+        let longest = self.config.refresh.retry_max;
+        if let Some(bootnode) = self.bootnode_mut(node) {
+            bootnode.next_try = now + bootnode.backoff;
+            bootnode.backoff = (bootnode.backoff * 2).min(longest);
+            self.arm_bootnodes();
+        }
+    }
+
+    /// Somebody new has answered, so the network is there: contacts that were silent are worth another try, but none
+    /// more often than after an eighth of its wait.
+    pub(super) fn on_new_bond(&mut self, now: Time) {
+        let shortest = self.config.refresh.retry_min;
+        for bootnode in self.upkeep.bootnodes.iter_mut().filter(|bootnode| bootnode.next_try != Time::NEVER) {
+            let soon = bootnode.last_try + shortest.max(bootnode.backoff / 8);
+            bootnode.next_try = bootnode.next_try.min(soon);
+        }
+        self.on_bootnodes_due(now);
+    }
+
+    fn bootnode_mut(&mut self, node: NodeRef) -> Option<&mut Bootnode> {
+        self.upkeep.bootnodes.iter_mut().find(|bootnode| bootnode.node == node)
+    }
+
+    fn arm_bootnodes(&mut self) {
+        let next = self.upkeep.bootnodes.iter().map(|bootnode| bootnode.next_try).min();
+        let next = next.filter(|next| *next != Time::NEVER && self.config.refresh.enabled);
+        if next == self.upkeep.bootnodes_at {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut self.upkeep.bootnodes_at, next) {
+            self.timers.cancel(old, Timer::Bootnodes);
+        }
+        if let Some(at) = next {
+            self.timers.set(at, Timer::Bootnodes);
+        }
+    }
+}
+
+// Refresh.
+impl<C: Contacts> Engine<C> {
+    pub(super) fn on_refresh_due(&mut self, now: Time) {
+        self.upkeep.refresh_at = None;
+        if self.table.is_empty() {
+            return;
+        }
+        let target = self.random_target();
+        if self.start_lookup(now, target, Origin::Refresh, None).is_none() {
+            self.set_refresh(Some(now + self.config.refresh.min));
+        }
+        // Old acquaintances, so that the halves of a network that was split find each other again.
+        let bootnode = self.upkeep.bootnodes.choose(&mut self.rng).map(|bootnode| bootnode.node);
+        let former = (0..self.upkeep.former.len()).collect::<Vec<_>>();
+        let former: Vec<NodeRef> =
+            former.sample(&mut self.rng, self.config.refresh.former_pings).map(|&at| self.upkeep.former[at]).collect();
+        for node in bootnode.into_iter().chain(former) {
+            self.ping(now, node, Why::OwnAccord);
+        }
+    }
+
+    /// A lookup of the refresh task has ended: the next one follows soon while the table gains by it, and ever later
+    /// when it does not.
+    pub(super) fn on_refresh_ended(&mut self, now: Time) {
+        if self.table.is_empty() {
+            return;
+        }
+        let config = &self.config.refresh;
+        let far = 257 - FAR_BUCKETS..=256;
+        let full = far.into_iter().all(|log| self.table.bucket_len(log) >= self.config.table.k);
+        let longest = if full { config.max_full } else { config.max_room };
+        let every = if self.upkeep.gained > 0 { config.min } else { self.upkeep.refresh_every * 2 };
+        self.upkeep.refresh_every = every.clamp(config.min, longest.max(config.min));
+        self.upkeep.gained = 0;
+        // Up to an eighth earlier, so that nodes that started together do not stay together.
+        let early = self.upkeep.refresh_every.mul_f64(self.rng.random_range(0.0..0.125));
+        let at = now + (self.upkeep.refresh_every - early).max(Duration::from_millis(1));
+        self.set_refresh(Some(at));
+    }
+
+    fn set_refresh(&mut self, at: Option<Time>) {
+        if let Some(old) = std::mem::replace(&mut self.upkeep.refresh_at, at) {
+            self.timers.cancel(old, Timer::Refresh);
+        }
+        if let Some(at) = at {
+            self.timers.set(at, Timer::Refresh);
+        }
+    }
+
+    /// A random target, in the emptiest of a few buckets.
+    fn random_target(&mut self) -> PublicKey {
+        let mut best = (usize::MAX, PublicKey([0; 64]));
+        for _ in 0..TARGETS_DRAWN {
+            let mut bytes = [0; 64];
+            self.rng.fill(&mut bytes);
+            let target = PublicKey(bytes);
+            let filled = self.table.bucket_len(self.id().log_distance(&target.node_id()));
+            if filled < best.0 {
+                best = (filled, target);
+            }
+        }
+        best.1
+    }
+}
