@@ -341,9 +341,7 @@ impl<C: Contacts> Engine<C> {
         assert!(self.records.len() <= self.table.len(), "records are kept of members only");
         self.upkeep.assert_bounds(config);
         assert!(self.stirred.is_empty(), "a lookup was left standing");
-        for id in self.errands.stalled(&self.requests) {
-            panic!("nothing will ever wake errand {id:?}");
-        }
+        assert_eq!(self.errands.stalled(&self.requests), [], "nothing will ever wake these errands");
         for node in self.live() {
             // Panics when the handle is not valid.
             self.contacts.id(node);
