@@ -90,6 +90,12 @@ impl Entry {
         fails
     }
 
+    /// Forgets failed checks. A doubtful member that was displaced and comes back would else never be due for a check:
+    /// those of doubtful members are the engine's, which dropped them when it was displaced.
+    pub(super) fn forgive(&mut self) {
+        self.record &= LIVENESS;
+    }
+
     pub(super) fn is_added_after(&self, other: &Entry, now: Time) -> bool {
         self.age(now) < other.age(now)
     }

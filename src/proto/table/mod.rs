@@ -172,15 +172,24 @@ impl Table {
             return self.relocate(log, at, node, proof, now, contacts, config);
         }
         let bucket = self.bucket_mut(log);
-        if let Some(at) = bucket.replacements.iter().position(|entry| *contacts.id(entry.node) == id) {
-            let old = bucket.replacements.remove(at);
+        let waiting = bucket.replacements.iter().position(|entry| *contacts.id(entry.node) == id);
+        let old = waiting.map(|at| (at, bucket.replacements.remove(at)));
+        // The limits must not count the place that it leaves.
+        if let Some((_, old)) = old {
             self.count_out(old.node, contacts, config);
         }
         if let Some(refusal) = self.over_limit(log, node, contacts, config) {
+            if let Some((at, old)) = old {
+                self.bucket_mut(log).replacements.insert(at, old);
+                self.count_in(old.node, contacts, config);
+            }
             return Offer::Refused(refusal);
         }
         self.count_in(node, contacts, config);
-        let entry = Entry::new(node, proof, now);
+        let mut entry = Entry::new(node, proof, now);
+        if let Some((_, old)) = old {
+            entry.endorsed = entry.endorsed.max(old.endorsed);
+        }
         let yielding = if by_lookup {
             self.bucket(log).and_then(|bucket| self.yielding(bucket, &distance, now, contacts, config))
         } else {
@@ -240,7 +249,10 @@ impl Table {
         bucket.entries.remove(at);
         let promoted = self.choose_replacement(log, contacts).map(|at| self.bucket_mut(log).replacements.remove(at));
         match promoted {
-            Some(entry) => self.bucket_mut(log).entries.push(entry),
+            Some(mut entry) => {
+                entry.forgive();
+                self.bucket_mut(log).entries.push(entry);
+            }
             None => self.len -= 1,
         }
         self.count_out(node, contacts, config);
@@ -322,11 +334,11 @@ impl Table {
                     in_bucket.add(prefix);
                     let (per_bucket, per_table) = limits(prefix, config);
                     assert!(in_bucket.count(prefix) <= per_bucket && subnets.count(prefix) <= per_table);
-                    assert!(self.subnets.count(prefix) >= subnets.count(prefix));
                 }
             }
         }
         assert_eq!(len, self.len);
+        assert_eq!(subnets, self.subnets, "the counts of networks have drifted from the entries");
     }
 
     fn update(&mut self, node: NodeRef, contacts: &impl Contacts, change: impl FnOnce(&mut Entry)) -> bool {
@@ -357,11 +369,10 @@ impl Table {
         self.count_out(entry.node, contacts, config);
         // The limit of the bucket must not count the place that it leaves.
         let old = self.bucket_mut(log).entries.remove(at);
-        let refusal = self.over_limit(log, node, contacts, config);
-        if refusal.is_some() {
+        if let Some(refusal) = self.over_limit(log, node, contacts, config) {
             self.bucket_mut(log).entries.insert(at, old);
             self.count_in(old.node, contacts, config);
-            return Offer::Refused(Refusal::OtherEndpoint);
+            return Offer::Refused(refusal);
         }
         let mut moved = old;
         moved.node = node;
