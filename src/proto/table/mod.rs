@@ -261,8 +261,10 @@ impl Table {
 
     /// Collects into `out` the (at most k) members nearest to `target` that `wanted` lets through, nearest first.
     ///
-    /// Buckets are visited in the order of their distance to the target, so only a few are looked at: first the one
-    /// that the target itself falls into, then all nearer to the local node, then the farther ones one by one.
+    /// Buckets are visited in the order of their distance to the target, until there are enough. The highest bit in
+    /// which a member differs from the local node names its bucket. Where the target differs in that bit too, the member
+    /// is nearer to it than the local node is, and the higher the bit, the nearer; else it is farther, and the lower the
+    /// bit, the nearer.
     pub fn closest(
         &self,
         target: &NodeId,
@@ -274,8 +276,15 @@ impl Table {
         out.clear();
         let limit = limit.min(K);
         let mut nearest: ArrayVec<(Distance, NodeRef), K> = ArrayVec::new();
-        let mut visit = |bucket: &Bucket, nearest: &mut ArrayVec<(Distance, NodeRef), K>| {
-            for entry in bucket.entries.iter().filter(|entry| wanted(entry)) {
+        let distance = self.local.distance(target);
+        let differs = |at: &usize| distance.0[at / 8] >> (7 - at % 8) & 1 == 1;
+        let nearer = (0..self.buckets.len()).filter(differs);
+        let farther = (0..self.buckets.len()).rev().filter(|at| !differs(at));
+        for at in nearer.chain(farther) {
+            if nearest.len() == limit {
+                break;
+            }
+            for entry in self.buckets[at].entries.iter().filter(|entry| wanted(entry)) {
                 let distance = target.distance(contacts.id(entry.node));
                 if nearest.len() == limit {
                     if nearest.last().is_none_or(|(farthest, _)| *farthest <= distance) {
@@ -286,25 +295,6 @@ impl Table {
                 let at = nearest.partition_point(|(other, _)| *other < distance);
                 nearest.insert(at, (distance, entry.node));
             }
-        };
-        let log = self.local.log_distance(target);
-        let own = index(log.max(1)).min(self.buckets.len());
-        if log > 0
-            && let Some(bucket) = self.buckets.get(own)
-        {
-            visit(bucket, &mut nearest);
-        }
-        if nearest.len() < limit {
-            let nearer = if log > 0 { own + 1 } else { own };
-            for bucket in self.buckets.iter().skip(nearer) {
-                visit(bucket, &mut nearest);
-            }
-        }
-        for bucket in self.buckets[..own].iter().rev() {
-            if nearest.len() == limit {
-                break;
-            }
-            visit(bucket, &mut nearest);
         }
         out.extend(nearest.iter().map(|&(_, node)| node));
     }
