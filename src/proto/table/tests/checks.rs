@@ -79,6 +79,19 @@ fn intervals_double_up_to_a_pace_that_the_size_of_the_table_sets() {
 }
 
 #[test]
+fn settings_that_cross_do_no_harm() {
+    let config = TableConfig {
+        min_check: Duration::from_secs(60),
+        max_check: Duration::from_secs(15),
+        ..TableConfig::default()
+    };
+    let mut world = World::with(config);
+    world.member(256, 0);
+    world.pass(15);
+    assert_eq!(world.due(), (vec![NodeRef(0)], Time::NEVER));
+}
+
+#[test]
 fn a_full_table_makes_one_check_in_five_seconds() {
     let mut world = World::new();
     for i in 0..256 {
