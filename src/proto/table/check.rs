@@ -48,6 +48,6 @@ fn check_at(entry: &Entry, trusted: Duration, config: &TableConfig) -> Time {
 fn spread(interval: Duration, entry: &Entry) -> Duration {
     let mixed = (entry.node.0 ^ entry.proved.0).wrapping_mul(0x9e37_79b9) >> 24;
     // Half the time of this function would go into dividing a `Duration`, and it runs for every member.
-    let micros = interval.as_micros() as u64;
-    Duration::from_micros(micros - micros / 8 * u64::from(mixed) / 256)
+    let micros = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(micros - micros / (8 * 256) * u64::from(mixed))
 }

@@ -89,6 +89,11 @@ fn settings_that_cross_do_no_harm() {
     world.member(256, 0);
     world.pass(15);
     assert_eq!(world.due(), (vec![NodeRef(0)], Time::NEVER));
+    // No checks at all.
+    (world.config.first_check, world.config.min_check) = (Duration::MAX, Duration::MAX);
+    world.config.max_check = Duration::MAX;
+    let due = world.due();
+    assert!(due.0.is_empty() && due.1 > Time::from_secs(1 << 40), "{due:?}");
 }
 
 #[test]
