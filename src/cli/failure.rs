@@ -96,7 +96,8 @@ mod tests {
             sentence(unknown),
             "unexpected argument '--bootnod' found; a similar argument exists: '--bootnode' (see --help)"
         );
-        let missing = "error: the following required arguments were not provided:\n  <CONTACT>\n\nUsage: kadnode ping\n";
+        let missing =
+            "error: the following required arguments were not provided:\n  <CONTACT>\n\nUsage: kadnode ping\n";
         assert_eq!(sentence(missing), "the following required arguments were not provided: <CONTACT> (see --help)");
     }
 }

@@ -106,7 +106,8 @@ fn as_text(report: &LookupReport, terminal: bool) -> String {
     right_align(&mut trace, 0..6);
     right_align(&mut closest, 0..3);
     let mut text = format!("target {target}\n\nasked:\n{}\n\nnearest:\n{}\n\n", plain(&trace), plain(&closest));
-    let hops = report.hops().map_or_else(String::new, |hops| format!("{hops} {}, ", plural(hops.into(), "hop", "hops")));
+    let hops =
+        report.hops().map_or_else(String::new, |hops| format!("{hops} {}, ", plural(hops.into(), "hop", "hops")));
     let queries = report.queries;
     // Writing to a string cannot fail.
     let _ = writeln!(

@@ -225,7 +225,8 @@ fn log_event(event: &Event) {
             debug!(why, target = %target, found, queries, took_ms, "lookup finished");
         }
         Event::LocalRecord(record) => {
-            let endpoint = record.contact().map_or_else(|| "no address".to_owned(), |c: Contact| c.endpoint.to_string());
+            let endpoint =
+                record.contact().map_or_else(|| "no address".to_owned(), |c: Contact| c.endpoint.to_string());
             info!("this node's record has changed (sequence number {}, {endpoint}): {record}", record.seq());
         }
         Event::Contacts { .. } => {}

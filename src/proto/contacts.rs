@@ -169,6 +169,9 @@ impl Contacts for OwnContacts {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -112,7 +112,8 @@ impl Lookup {
 
     /// Notes that the answer of `node` is late. Says whether it was being asked.
     pub fn on_late(&mut self, node: NodeRef) -> bool {
-        self.change(node, |state| if state == State::Asked { State::Late } else { state })
+        let asked = self.get(node).is_some_and(|candidate| candidate.state == State::Asked);
+        asked && self.change(node, |_| State::Late)
     }
 
     /// Notes that `node` has answered. What it said is told by [`Lookup::add`].
@@ -168,3 +169,6 @@ impl Lookup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

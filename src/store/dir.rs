@@ -67,9 +67,8 @@ impl DataDir {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true);
         files::private(&mut options);
-        let lock = options
-            .open(path.join("LOCK"))
-            .map_err(|source| StoreError::Write { path: path.to_owned(), source })?;
+        let lock =
+            options.open(path.join("LOCK")).map_err(|source| StoreError::Write { path: path.to_owned(), source })?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),

@@ -20,7 +20,11 @@ pub(super) fn write_new(dir: &Path, name: &str, content: &[u8]) -> io::Result<()
     let linked = match fs::hard_link(&temporary, &target) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             // The file system knows no hard links (FAT). The directory is locked, so nobody of ours comes between.
-            if target.try_exists()? { Err(io::ErrorKind::AlreadyExists.into()) } else { fs::rename(&temporary, &target) }
+            if target.try_exists()? {
+                Err(io::ErrorKind::AlreadyExists.into())
+            } else {
+                fs::rename(&temporary, &target)
+            }
         }
         other => other,
     };

@@ -100,9 +100,7 @@ pub enum KeyFileError {
 pub fn fresh_key() -> Result<NodeKey, KeyFileError> {
     loop {
         let mut bytes = [0; 32];
-        rand::rngs::SysRng
-            .try_fill_bytes(&mut bytes)
-            .map_err(|error| KeyFileError::Entropy(error.to_string()))?;
+        rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(|error| KeyFileError::Entropy(error.to_string()))?;
         // One number in 2^128 is no key.
         if let Ok(key) = NodeKey::from_bytes(&bytes) {
             return Ok(key);

@@ -257,7 +257,7 @@ impl<C: Contacts> Engine<C> {
                     self.on_member(now, promoted);
                     self.arm_checks(now, promoted);
                 }
-                self.on_member_lost(now);
+                self.on_member_lost(now, promoted.is_some());
             }
         }
         self.on_bootnode_silent(now, node);
@@ -318,6 +318,11 @@ impl<C: Contacts> Engine<C> {
     fn make_request(&mut self, now: Time, id: ErrandId) -> bool {
         let Some(errand) = self.errands.get(id) else { return false };
         let (node, goal) = (errand.node, errand.goal);
+        let asks = |errand: &Errand| matches!((errand.goal, errand.stage), (Goal::Nodes(_), Stage::Requested(_)));
+        if matches!(goal, Goal::Nodes(_)) && self.errands.to(node).any(|(_, other)| asks(other)) {
+            self.set_stage(id, Stage::Behind);
+            return true;
+        }
         let expiration = self.expiration(now);
         let sent = match goal {
             Goal::Nodes(lookup) => self.lookups.get(&lookup).map(|task| task.target).and_then(|target| {
@@ -369,11 +374,21 @@ impl<C: Contacts> Engine<C> {
         }
         self.set_stage(id, Stage::Pinged);
         self.advance(now, id);
+        self.next_in_line(now, node);
+    }
+
+    /// A FINDNODE to the node is no longer under way: the next one may go.
+    pub(super) fn next_in_line(&mut self, now: Time, node: NodeRef) {
+        let next = self.errands.to(node).find(|(_, errand)| errand.stage == Stage::Behind).map(|(id, _)| id);
+        if let Some(id) = next {
+            self.make_request(now, id);
+        }
     }
 
     pub(super) fn fail_errand(&mut self, now: Time, id: ErrandId, error: CommandError) {
         self.cancel_errand_timer(id);
         let Some(errand) = self.errands.remove(id) else { return };
+        self.next_in_line(now, errand.node);
         match errand.goal {
             Goal::Nodes(lookup) => self.on_query_failed(now, lookup, errand.node),
             Goal::Record(Some(command)) => self.reply(command, Reply::Failed(error)),
@@ -382,12 +397,13 @@ impl<C: Contacts> Engine<C> {
     }
 
     /// Drops an errand whose result nobody wants any more, with its request.
-    pub(super) fn drop_errand(&mut self, id: ErrandId) {
+    pub(super) fn drop_errand(&mut self, now: Time, id: ErrandId) {
         self.cancel_errand_timer(id);
         if let Some(errand) = self.errands.remove(id)
             && let Stage::Requested(request) = errand.stage
         {
             self.take_request(request);
+            self.next_in_line(now, errand.node);
         }
     }
 

@@ -37,6 +37,8 @@ pub(super) enum Stage {
     Pinged,
     /// It has answered; its own PING is awaited until then.
     AwaitsPing(Time),
+    /// Another FINDNODE to the node is under way. NEIGHBORS does not say what it answers, so they go one by one.
+    Behind,
     /// The request is under way.
     Requested(RequestId),
 }
@@ -97,6 +99,7 @@ impl Errands {
         let stalled = |errand: &Errand| match errand.stage {
             Stage::Requested(id) => requests.get(id).is_none(),
             Stage::Pinged => !requests.nodes().any(|node| node == errand.node),
+            Stage::Behind => !self.to(errand.node).any(|(_, other)| matches!(other.stage, Stage::Requested(_))),
             Stage::Quiet(_) | Stage::AwaitsPing(_) => false,
         };
         self.all.iter().filter(|(_, errand)| stalled(errand)).map(|(id, _)| *id).collect()

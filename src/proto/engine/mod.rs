@@ -315,6 +315,11 @@ impl<C: Contacts> Engine<C> {
         self.records.get(&node)
     }
 
+    /// How many contacts are configured.
+    pub fn bootnodes(&self) -> usize {
+        self.upkeep.bootnodes().count()
+    }
+
     /// Requests, errands and lookups under way: nothing else waits for the network.
     pub fn under_way(&self) -> (usize, usize, usize) {
         (self.requests.len(), self.errands.len(), self.lookups.len())

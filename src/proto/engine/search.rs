@@ -29,6 +29,11 @@ pub(super) struct Task {
 }
 
 impl Task {
+    /// Whether the engine made it of its own accord.
+    pub(super) fn is_upkeep(&self) -> bool {
+        !matches!(self.origin, Origin::Command(_))
+    }
+
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
         self.lookup.candidates().iter().map(|candidate| candidate.node).chain(self.asked.iter().map(|(node, ..)| *node))
     }
@@ -142,6 +147,7 @@ impl<C: Contacts> Engine<C> {
         }
         self.trace(now, lookup, errand.node, true);
         self.stir(lookup);
+        self.next_in_line(now, errand.node);
     }
 
     pub(super) fn on_query_late(&mut self, lookup: LookupId, node: NodeRef) {
@@ -194,7 +200,7 @@ impl<C: Contacts> Engine<C> {
         let Some(task) = self.lookups.remove(&id) else { return };
         self.timers.cancel(task.deadline, Timer::Lookup(id));
         for errand in self.errands.of_lookup(id) {
-            self.drop_errand(errand);
+            self.drop_errand(now, errand);
         }
         self.counters.lookups += 1;
         let took = now.since(task.begun);

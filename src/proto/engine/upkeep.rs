@@ -47,7 +47,7 @@ pub(super) struct Upkeep {
 const CHECKS_AT_ONCE: usize = 16;
 const NEXT_CHECKS: Duration = Duration::from_millis(100);
 
-/// Random targets drawn for a refresh, of which the one in the emptiest bucket is taken.
+/// Random targets drawn for a refresh that looks for the farthest bucket with room.
 const TARGETS_DRAWN: usize = 8;
 
 /// The table counts as full when its farthest buckets are: this many, which is so in networks of some 100 nodes.
@@ -80,7 +80,7 @@ impl<C: Contacts> Engine<C> {
             self.upkeep.connected = true;
             self.emit(Event::Contacts { any: true });
             if self.config.refresh.enabled {
-                self.upkeep.refresh_every = self.config.refresh.min;
+                self.upkeep.refresh_every = Duration::ZERO;
                 let target = *self.local_key();
                 if self.start_lookup(now, target, Origin::Itself, None).is_none() {
                     self.set_refresh(Some(now + self.config.refresh.min));
@@ -106,8 +106,18 @@ impl<C: Contacts> Engine<C> {
         self.upkeep.former.push_back(node);
     }
 
-    pub(super) fn on_member_lost(&mut self, now: Time) {
-        if !self.table.is_empty() || !self.upkeep.connected {
+    /// A member is gone; `replaced` says whether its place is taken.
+    pub(super) fn on_member_lost(&mut self, now: Time, replaced: bool) {
+        if !self.upkeep.connected {
+            return;
+        }
+        if !self.table.is_empty() {
+            // A smaller table is checked at a quicker pace, and one that shrinks looks around sooner.
+            self.set_checks(Some(now + Duration::from_millis(1)));
+            if let Some(at) = self.upkeep.refresh_at.filter(|_| !replaced) {
+                self.upkeep.refresh_every = (self.upkeep.refresh_every / 2).max(self.config.refresh.min);
+                self.set_refresh(Some(at.min(now + self.upkeep.refresh_every)));
+            }
             return;
         }
         self.upkeep.connected = false;
@@ -312,8 +322,12 @@ impl<C: Contacts> Engine<C> {
         if self.table.is_empty() {
             return;
         }
-        let target = self.random_target();
-        if self.start_lookup(now, target, Origin::Refresh, None).is_none() {
+        // Our own neighbourhood, which only we look for so closely, and some other place.
+        let own = *self.local_key();
+        let random = self.random_target();
+        let started = [(own, Origin::Itself), (random, Origin::Refresh)]
+            .map(|(target, origin)| self.start_lookup(now, target, origin, None));
+        if started == [None, None] {
             self.set_refresh(Some(now + self.config.refresh.min));
         }
         // Old acquaintances, so that the halves of a network that was split find each other again.
@@ -326,18 +340,23 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    /// A lookup of the refresh task has ended: the next one follows soon while the table gains by it, and ever later
-    /// when it does not.
+    /// A lookup of the refresh task has ended. When it was the last, the next follow soon while the table gains by them,
+    /// and ever later when it does not.
     pub(super) fn on_refresh_ended(&mut self, now: Time) {
-        if self.table.is_empty() {
+        if self.table.is_empty() || self.lookups.values().any(|task| task.is_upkeep()) {
             return;
         }
         let config = &self.config.refresh;
         let far = 257 - FAR_BUCKETS..=256;
         let full = far.into_iter().all(|log| self.table.bucket_len(log) >= self.config.table.k);
         let longest = if full { config.max_full } else { config.max_room };
-        let every = if self.upkeep.gained > 0 { config.min } else { self.upkeep.refresh_every * 2 };
-        self.upkeep.refresh_every = every.clamp(config.min, longest.max(config.min));
+        let every = match (self.upkeep.refresh_every, self.upkeep.gained) {
+            // The first look around is over, and has shown only the neighbourhood.
+            (Duration::ZERO, _) => Duration::from_millis(1),
+            (_, 1..) => config.min,
+            (last, 0) => (last * 2).clamp(config.min, longest.max(config.min)),
+        };
+        self.upkeep.refresh_every = every;
         self.upkeep.gained = 0;
         // Up to an eighth earlier, so that nodes that started together do not stay together.
         let early = self.upkeep.refresh_every.mul_f64(self.rng.random_range(0.0..0.125));
@@ -354,18 +373,23 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    /// A random target, in the emptiest of a few buckets.
+    /// A random target. Every other time it is in the farthest bucket that has room, where most nodes are that we do not
+    /// know, if a few draws find one; else anywhere.
     fn random_target(&mut self) -> PublicKey {
-        let mut best = (usize::MAX, PublicKey([0; 64]));
-        for _ in 0..TARGETS_DRAWN {
+        let draws = if self.rng.random() { TARGETS_DRAWN } else { 1 };
+        let mut farthest = (0, PublicKey([0; 64]));
+        for _ in 0..draws {
             let mut bytes = [0; 64];
             self.rng.fill(&mut bytes);
             let target = PublicKey(bytes);
-            let filled = self.table.bucket_len(self.id().log_distance(&target.node_id()));
-            if filled < best.0 {
-                best = (filled, target);
+            let log = self.id().log_distance(&target.node_id());
+            let has_room = self.table.bucket_len(log) < self.config.table.k;
+            // A target in a full bucket is worth no more than none.
+            let worth = if has_room { log } else { 1 };
+            if worth > farthest.0 {
+                farthest = (worth, target);
             }
         }
-        best.1
+        farthest.1
     }
 }

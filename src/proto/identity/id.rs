@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn subrange_is_the_four_bits_under_the_top_bit() {
         assert_eq!(Distance([0xff; 32]).subrange(), 15);
-        assert_eq!(id(&[0b1_1010_110]).distance(&id(&[])).subrange(), 0b1010);
+        assert_eq!(id(&[0b1101_0110]).distance(&id(&[])).subrange(), 0b1010);
         assert_eq!(id(&[0b1, 0b1001_0000]).distance(&id(&[])).subrange(), 0b1001);
         assert_eq!(id(&[0b11]).distance(&id(&[])).subrange(), 0b1000);
         assert_eq!(id(&[1]).distance(&id(&[])).subrange(), 0);

@@ -172,15 +172,24 @@ impl Table {
             return self.relocate(log, at, node, proof, now, contacts, config);
         }
         let bucket = self.bucket_mut(log);
-        if let Some(at) = bucket.replacements.iter().position(|entry| *contacts.id(entry.node) == id) {
-            let old = bucket.replacements.remove(at);
+        let waiting = bucket.replacements.iter().position(|entry| *contacts.id(entry.node) == id);
+        let old = waiting.map(|at| (at, bucket.replacements.remove(at)));
+        // The limits must not count the place that it leaves.
+        if let Some((_, old)) = old {
             self.count_out(old.node, contacts, config);
         }
         if let Some(refusal) = self.over_limit(log, node, contacts, config) {
+            if let Some((at, old)) = old {
+                self.bucket_mut(log).replacements.insert(at, old);
+                self.count_in(old.node, contacts, config);
+            }
             return Offer::Refused(refusal);
         }
         self.count_in(node, contacts, config);
-        let entry = Entry::new(node, proof, now);
+        let mut entry = Entry::new(node, proof, now);
+        if let Some((_, old)) = old {
+            entry.endorsed = entry.endorsed.max(old.endorsed);
+        }
         let yielding = if by_lookup {
             self.bucket(log).and_then(|bucket| self.yielding(bucket, &distance, now, contacts, config))
         } else {
@@ -240,7 +249,10 @@ impl Table {
         bucket.entries.remove(at);
         let promoted = self.choose_replacement(log, contacts).map(|at| self.bucket_mut(log).replacements.remove(at));
         match promoted {
-            Some(entry) => self.bucket_mut(log).entries.push(entry),
+            Some(mut entry) => {
+                entry.forgive();
+                self.bucket_mut(log).entries.push(entry);
+            }
             None => self.len -= 1,
         }
         self.count_out(node, contacts, config);
@@ -249,8 +261,10 @@ impl Table {
 
     /// Collects into `out` the (at most k) members nearest to `target` that `wanted` lets through, nearest first.
     ///
-    /// Buckets are visited in the order of their distance to the target, so only a few are looked at: first the one
-    /// that the target itself falls into, then all nearer to the local node, then the farther ones one by one.
+    /// Buckets are visited in the order of their distance to the target, until there are enough. The highest bit in
+    /// which a member differs from the local node names its bucket. Where the target differs in that bit too, the member
+    /// is nearer to it than the local node is, and the higher the bit, the nearer; else it is farther, and the lower the
+    /// bit, the nearer.
     pub fn closest(
         &self,
         target: &NodeId,
@@ -262,8 +276,15 @@ impl Table {
         out.clear();
         let limit = limit.min(K);
         let mut nearest: ArrayVec<(Distance, NodeRef), K> = ArrayVec::new();
-        let mut visit = |bucket: &Bucket, nearest: &mut ArrayVec<(Distance, NodeRef), K>| {
-            for entry in bucket.entries.iter().filter(|entry| wanted(entry)) {
+        let distance = self.local.distance(target);
+        let differs = |at: &usize| distance.0[at / 8] >> (7 - at % 8) & 1 == 1;
+        let nearer = (0..self.buckets.len()).filter(differs);
+        let farther = (0..self.buckets.len()).rev().filter(|at| !differs(at));
+        for at in nearer.chain(farther) {
+            if nearest.len() == limit {
+                break;
+            }
+            for entry in self.buckets[at].entries.iter().filter(|entry| wanted(entry)) {
                 let distance = target.distance(contacts.id(entry.node));
                 if nearest.len() == limit {
                     if nearest.last().is_none_or(|(farthest, _)| *farthest <= distance) {
@@ -274,25 +295,6 @@ impl Table {
                 let at = nearest.partition_point(|(other, _)| *other < distance);
                 nearest.insert(at, (distance, entry.node));
             }
-        };
-        let log = self.local.log_distance(target);
-        let own = index(log.max(1)).min(self.buckets.len());
-        if log > 0
-            && let Some(bucket) = self.buckets.get(own)
-        {
-            visit(bucket, &mut nearest);
-        }
-        if nearest.len() < limit {
-            let nearer = if log > 0 { own + 1 } else { own };
-            for bucket in self.buckets.iter().skip(nearer) {
-                visit(bucket, &mut nearest);
-            }
-        }
-        for bucket in self.buckets[..own].iter().rev() {
-            if nearest.len() == limit {
-                break;
-            }
-            visit(bucket, &mut nearest);
         }
         out.extend(nearest.iter().map(|&(_, node)| node));
     }
@@ -322,11 +324,11 @@ impl Table {
                     in_bucket.add(prefix);
                     let (per_bucket, per_table) = limits(prefix, config);
                     assert!(in_bucket.count(prefix) <= per_bucket && subnets.count(prefix) <= per_table);
-                    assert!(self.subnets.count(prefix) >= subnets.count(prefix));
                 }
             }
         }
         assert_eq!(len, self.len);
+        assert_eq!(subnets, self.subnets, "the counts of networks have drifted from the entries");
     }
 
     fn update(&mut self, node: NodeRef, contacts: &impl Contacts, change: impl FnOnce(&mut Entry)) -> bool {
@@ -357,11 +359,10 @@ impl Table {
         self.count_out(entry.node, contacts, config);
         // The limit of the bucket must not count the place that it leaves.
         let old = self.bucket_mut(log).entries.remove(at);
-        let refusal = self.over_limit(log, node, contacts, config);
-        if refusal.is_some() {
+        if let Some(refusal) = self.over_limit(log, node, contacts, config) {
             self.bucket_mut(log).entries.insert(at, old);
             self.count_in(old.node, contacts, config);
-            return Offer::Refused(Refusal::OtherEndpoint);
+            return Offer::Refused(refusal);
         }
         let mut moved = old;
         moved.node = node;

@@ -6,7 +6,7 @@ use crate::proto::config::TableConfig;
 use crate::proto::identity::{AddressClass, Prefix};
 
 /// A count for each prefix that is in the table and not exempt; sorted, and without memory while there is none.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Subnets {
     counts: Vec<(Prefix, u16)>,
 }
