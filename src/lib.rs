@@ -1,8 +1,11 @@
 //! x
 #![allow(missing_docs)]
 pub mod bootstrap;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod discovery;
 pub mod proto;
+pub mod store;
 mod udp;
 
 pub use discovery::{

@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The `kadnode` program.
+
+fn main() -> std::process::ExitCode {
+    kadnode::cli::main()
+}

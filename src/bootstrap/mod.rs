@@ -1,9 +1,25 @@
-//! stub
-/// A bootnode.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Bootnode {
-    /// By URL.
-    Enode(crate::proto::identity::Enode),
-    /// By record.
-    Record(Box<crate::proto::identity::Record>),
+//! Where first contacts come from: contacts as text, and files of them.
+
+mod contact;
+mod file;
+
+pub use contact::{Bootnode, BootnodeError};
+pub use file::{BadLine, BootnodeFile, FileError, GoodLine, MAX_FILE_LEN, MAX_LINE_LEN, MAX_LINES, parse, read};
+
+/// The public bootnodes of Ethereum's mainnet, as this version of kadnode carries them: the repository's
+/// `bootnodes.txt`.
+pub fn mainnet() -> Vec<Bootnode> {
+    // A test asserts that the file has no bad line.
+    let file = parse(include_bytes!("../../bootnodes.txt"));
+    file.map(|file| file.good.into_iter().map(|line| line.contact).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_contacts_that_are_built_in_are_all_valid() {
+        let file = super::parse(include_bytes!("../../bootnodes.txt")).unwrap();
+        assert!(file.bad.is_empty(), "{:?}", file.bad);
+        assert_eq!(super::mainnet().len(), 9);
+    }
 }

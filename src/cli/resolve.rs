@@ -1,0 +1,61 @@
+//! `kadnode resolve`
+
+use tracing::warn;
+
+use super::args::{BootnodeArgs, Target};
+use super::enr::describe;
+use super::failure::Failure;
+use super::logging::LogArgs;
+use super::{contacts, oneshot, print};
+use crate::RequestError;
+
+const EXAMPLE: &str = "\
+Example:
+  kadnode resolve d860…f666 --bootnodes nodes.txt
+
+The output is that of `kadnode enr`. The record comes from the node itself, so it is its newest.";
+
+/// Find a node by its public key, wherever it is now, and print its newest record.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Args {
+    /// The node: its public key (128 hex digits), or an enode URL or enr: record of it, which may be out of date: it is
+    /// asked there first, and looked for if it does not answer
+    #[arg(value_name = "KEY|CONTACT")]
+    target: Target,
+    #[command(flatten)]
+    bootnodes: BootnodeArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let bootnodes = oneshot::resolve_all(&contacts::load(&args.bootnodes)?).await;
+    let discovery = oneshot::start(&bootnodes).await?;
+    if let Some(contact) = &args.target.contact {
+        // Where it was last known to be is the shortest way, if it is still there.
+        match oneshot::resolve(contact).await {
+            Ok(contact) => match discovery.request_enr(contact).await {
+                Ok(record) => return print(&describe(&record)),
+                Err(error) => warn!("nothing from the node at {} ({error}); looking for it", contact.endpoint),
+            },
+            Err(failure) => warn!("{failure}; looking for the node by its key"),
+        }
+    }
+    let record = discovery.resolve(args.target.key).await.map_err(|error| match error {
+        RequestError::NotFound { queries } => not_found(queries, bootnodes.len()),
+        other => Failure::runtime(format!("the node was not found: {other}")),
+    })?;
+    discovery.shutdown().await;
+    print(&describe(&record))
+}
+
+fn not_found(queries: u32, bootnodes: usize) -> Failure {
+    Failure::runtime(match (bootnodes, queries) {
+        (0, _) => "there is nobody to ask: the bootnodes that were given name no contact".to_owned(),
+        (_, queries) => format!(
+            "the node with this key did not answer, after {queries} requests to other nodes: it is offline, in another \
+             network, or the bootnodes did not answer"
+        ),
+    })
+}

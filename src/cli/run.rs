@@ -1,0 +1,273 @@
+//! `kadnode run`: a node, until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use etcetera::BaseStrategy;
+use tracing::{debug, error, info, warn};
+
+use super::args::{BootnodeArgs, parse_advertise, parse_listen};
+use super::failure::Failure;
+use super::logging::{LogArgs, LogFormat};
+use super::{contacts, print};
+use crate::proto::engine::{Event, Origin, Removal};
+use crate::proto::identity::{Contact, NodeKey};
+use crate::store::{DataDir, fresh_key, fresh_seq};
+use crate::{Advertise, Builder, Discovery};
+
+/// After this time without any answer it is said.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How often the status is said.
+const STATUS: Duration = Duration::from_secs(60);
+
+/// How long the end may take: SIGTERM is obeyed within 2 s.
+const SHUTDOWN: Duration = Duration::from_millis(1500);
+
+/// Run a node: join the network, answer others, until SIGINT (Ctrl-C) or SIGTERM.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    bootnodes: BootnodeArgs,
+    #[command(flatten)]
+    node: NodeArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Node")]
+struct NodeArgs {
+    /// The UDP address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:30303", value_parser = parse_listen)]
+    listen: SocketAddr,
+    /// The address that the node's record tells others, whatever they say they see; the ports default to the UDP port of
+    /// --listen and to no TCP port. An IPv6 address with ports stands in brackets [default: what others agree on]
+    #[arg(long, value_name = "IP[:UDP[:TCP]]", value_parser = parse_advertise)]
+    advertise: Option<Advertise>,
+    /// The directory that keeps the node's private key and its last record; it is made when it is not there
+    /// [default: kadnode in the platform's data directory, on Linux ~/.local/share/kadnode]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Keep nothing: use a fresh key and no data directory
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let NodeArgs { listen, advertise, data_dir, ephemeral } = args.node;
+    if let Some(advertise) = advertise {
+        check_family(listen, &advertise)?;
+    }
+    // From here on a signal is kept for the loop below.
+    let mut stop = StopSignal::new()?;
+    let bootnodes = contacts::load(&args.bootnodes)?;
+    let mut builder = if ephemeral {
+        Discovery::builder(fresh_key().map_err(Failure::runtime)?).record_seq(fresh_seq())
+    } else {
+        builder_with_memory(data_dir)?
+    };
+    builder = builder.listen(listen);
+    if let Some(advertise) = advertise {
+        builder = builder.advertise(advertise);
+    }
+    let discovery = builder.start().await.map_err(Failure::runtime)?;
+    // Nobody is contacted before these are listened to, so that the log misses no event.
+    let mut events = discovery.events();
+    print(&format!("{}\n{}\n", discovery.local_enode(), discovery.local_record()))?;
+    info!("listening on UDP {}", discovery.local_addr());
+    let given = bootnodes.len();
+    for bootnode in bootnodes {
+        discovery.add_bootnode(bootnode).await.map_err(Failure::runtime)?;
+    }
+    if given == 0 {
+        info!("no contacts were given: waiting to be contacted");
+    }
+
+    let json = args.log.log_format == LogFormat::Json;
+    let mut any = false;
+    let mut minute = tokio::time::interval(STATUS);
+    // The first tick comes at once.
+    minute.tick().await;
+    let silence = tokio::time::sleep(SILENCE);
+    tokio::pin!(silence);
+    let mut said = false;
+    loop {
+        tokio::select! {
+            signal = stop.wait() => {
+                info!("{signal}: ending");
+                break;
+            }
+            event = events.next() => match event {
+                Some(Ok(Event::Contacts { any: now })) => {
+                    any = now;
+                    status(&discovery, json).await?;
+                    if !any {
+                        warn!("no contact answers any more; trying the bootnodes and former contacts again");
+                    }
+                }
+                Some(Ok(event)) => log_event(&event),
+                Some(Err(missed)) => {
+                    debug!("{missed}");
+                    any = discovery.stats().await.map_err(Failure::runtime)?.members > 0;
+                }
+                None => return Err(Failure::runtime("the node has stopped by itself, which is a bug")),
+            },
+            () = &mut silence, if !said => {
+                said = true;
+                if !any {
+                    warn_of_silence(given);
+                }
+            }
+            _ = minute.tick() => {
+                status(&discovery, json).await?;
+                if !any {
+                    warn_of_silence(given);
+                }
+            }
+        }
+    }
+    if tokio::time::timeout(SHUTDOWN, discovery.shutdown()).await.is_err() {
+        warn!("the node did not end in time; leaving it");
+    }
+    Ok(())
+}
+
+/// A node with the key and the last record of the data directory.
+fn builder_with_memory(data_dir: Option<PathBuf>) -> Result<Builder, Failure> {
+    let path = match data_dir {
+        Some(path) => path,
+        None => etcetera::base_strategy::choose_native_strategy()
+            .map_err(|_| Failure::input("there is no home directory to keep data in: add --data-dir or --ephemeral"))?
+            .data_dir()
+            .join("kadnode"),
+    };
+    let dir = DataDir::open(&path).map_err(Failure::runtime)?;
+    let stored = dir.node_key().map_err(Failure::runtime)?;
+    if let Some(warning) = stored.warning {
+        warn!("{warning}");
+    }
+    if stored.created {
+        info!("made a new key in {}", path.display());
+    } else {
+        info!("using the key in {}", path.display());
+    }
+    let last = dir.last_record(stored.key.public_key());
+    if let Some(warning) = last.warning {
+        warn!("{warning}");
+    }
+    Ok(remember(stored.key, dir).record_seq(fresh_seq()).last_record(last.record))
+}
+
+/// Saves each new record. The directory stays locked as long as the node lives.
+fn remember(key: NodeKey, dir: DataDir) -> Builder {
+    Discovery::builder(key).on_record(move |record| {
+        if let Err(error) = dir.save_record(record) {
+            error!("cannot save the node's record in {}: {error}", dir.path().display());
+        }
+    })
+}
+
+fn check_family(listen: SocketAddr, advertise: &Advertise) -> Result<(), Failure> {
+    let (at, ip) = (listen.ip().to_canonical(), advertise.ip.to_canonical());
+    // A socket on [::] hears both.
+    let hears_both = listen.ip().is_ipv6() && listen.ip().is_unspecified();
+    if at.is_ipv4() == ip.is_ipv4() || hears_both {
+        return Ok(());
+    }
+    Err(Failure::input(format!("--advertise {ip} and --listen {listen} are of different address families")))
+}
+
+/// One line: what the node knows and what it did.
+async fn status(discovery: &Discovery, json: bool) -> Result<(), Failure> {
+    let stats = discovery.stats().await.map_err(Failure::runtime)?;
+    let (known, live, bonded) = (stats.members, stats.live, stats.bonded);
+    let (packets_in, packets_out, lookups) = (stats.packets_in, stats.packets_out, stats.lookups);
+    if json {
+        info!(known, live, bonded, packets_in, packets_out, lookups, "status");
+    } else {
+        info!(
+            "status: {known} nodes known, {live} live, {bonded} bonded; {packets_in} packets in, {packets_out} out; \
+             {lookups} lookups"
+        );
+    }
+    Ok(())
+}
+
+fn warn_of_silence(given: usize) {
+    match given {
+        0 => warn!("no contacts: none were given, and nobody has contacted this node yet"),
+        1 => warn!("no contacts: the one that was given has not answered yet; it is tried again, for ever"),
+        _ => warn!("no contacts: none of the {given} that were given has answered yet; they are tried again, for ever"),
+    }
+}
+
+fn log_event(event: &Event) {
+    match event {
+        Event::NodeAdded(contact) => debug!(id = %contact.id(), enode = %contact, "node added"),
+        Event::NodeRemoved(contact, removal) => {
+            let reason = match removal {
+                Removal::Dead => "dead",
+                Removal::Displaced => "displaced",
+                Removal::Moved => "moved",
+            };
+            debug!(id = %contact.id(), enode = %contact, reason, "node removed");
+        }
+        Event::RecordUpdated(record) => debug!(id = %record.node_id(), seq = record.seq(), "record updated"),
+        Event::LookupFinished { origin, target, found, queries, took } => {
+            let why = match origin {
+                Origin::Command(_) => "command",
+                Origin::Itself => "self",
+                Origin::Refresh => "refresh",
+            };
+            let took_ms = took.as_micros() as f64 / 1000.0;
+            debug!(why, target = %target, found, queries, took_ms, "lookup finished");
+        }
+        Event::LocalRecord(record) => {
+            let endpoint =
+                record.contact().map_or_else(|| "no address".to_owned(), |c: Contact| c.endpoint.to_string());
+            info!("this node's record has changed (sequence number {}, {endpoint}): {record}", record.seq());
+        }
+        Event::Contacts { .. } => {}
+    }
+}
+
+/// SIGINT and SIGTERM, or what the platform has for them.
+struct StopSignal {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl StopSignal {
+    #[cfg(unix)]
+    fn new() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).map_err(|error| Failure::runtime(format!("cannot hear signals: {error}")));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    #[cfg(unix)]
+    async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> Result<Self, Failure> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn wait(&mut self) -> &'static str {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // It cannot be heard; the node runs until it is killed.
+            std::future::pending::<()>().await;
+        }
+        "Ctrl-C"
+    }
+}

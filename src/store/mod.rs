@@ -1,0 +1,13 @@
+//! What is remembered between runs: the data directory with the node's key and its last record.
+//!
+//! The directory holds `LOCK` (held while a node runs), `node.key` (the private key, 64 hex digits, as in geth's
+//! `nodekey`) and `record.enr` (the last record that was shown to anybody).
+
+mod dir;
+mod files;
+mod key;
+mod record;
+
+pub use dir::{DataDir, StoreError};
+pub use key::{KeyFileError, KeyWarning, StoredKey, fresh_key};
+pub use record::{LastRecord, RecordWarning, fresh_seq};
