@@ -33,12 +33,8 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn ping(&mut self, now: Time, node: NodeRef, why: Why) -> bool {
         let addr = self.contacts.endpoint(node).udp_addr();
         if let Some(id) = self.requests.ping_to(node, addr) {
-            if let Some(request) = self.requests.get_mut(id)
-                && let Asked::Ping { back, own_accord, .. } = &mut request.asked
-                && why != Why::Back
-            {
-                *back = false;
-                *own_accord = true;
+            if why != Why::Back {
+                self.requests.want(id);
             }
             return true;
         }
@@ -58,7 +54,8 @@ impl<C: Contacts> Engine<C> {
     /// Pings a stranger that has pinged us, so that it can prove itself.
     pub(super) fn ping_back(&mut self, now: Time, node: NodeRef, addr: SocketAddr) {
         let known = self.known(node);
-        if known.proved.within(self.config.proof_lasts, now) || self.requests.ping_to(node, addr).is_some() {
+        let proved = known.proved.within(self.config.proof_lasts, now) && !known.lost;
+        if proved || self.requests.ping_to(node, addr).is_some() {
             return;
         }
         if !known.proved.happened() {
@@ -99,14 +96,15 @@ impl<C: Contacts> Engine<C> {
         let rtt = now.since(request.sent);
         self.round_trip.measure(rtt);
         let before = self.known(node);
-        let known = before.merge(Known { proved: now.secs(), endorsed });
+        let known = before.merge(Known { proved: now.secs(), endorsed, lost: false });
         let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt };
         let offer = self.table.offer(node, proof, own_accord, now, &self.contacts, &self.config.table);
         self.on_offer(now, node, known, offer);
-        if !before.proved.within(self.config.proof_lasts, now) {
+        // First, since the other would ping it again.
+        self.on_bootnode_answered(now, node);
+        if before.lost || !before.proved.within(self.config.proof_lasts, now) {
             self.on_new_bond(now);
         }
-        self.on_bootnode_answered(now, node);
         let contact = self.contacts.contact(node);
         if let Some(ip) = pong.to.ip
             && self.config.votes.enabled
@@ -159,7 +157,9 @@ impl<C: Contacts> Engine<C> {
     fn request(&mut self, now: Time, node: NodeRef, asked: Asked, message: Message) -> Option<RequestId> {
         let addr = self.contacts.endpoint(node).udp_addr();
         let limits = &self.config.requests;
-        if addr.port() == 0 || self.requests.at(addr).count() >= limits.max_per_address {
+        // An eighth of the places is for strangers, so that our own requests do not keep them out.
+        let full = !asked.is_back() && self.requests.own() >= limits.max_pending - limits.max_pending / 8;
+        if full || addr.port() == 0 || self.requests.at(addr).count() >= limits.max_per_address {
             self.counters.not_sent += 1;
             return None;
         }
@@ -246,11 +246,16 @@ impl<C: Contacts> Engine<C> {
 
     fn on_ping_failed(&mut self, now: Time, node: NodeRef, hint: bool, error: CommandError) {
         let age = self.table.get(node, &self.contacts).map(|entry| entry.age(now));
+        let known = self.known(node);
         match self.table.fail(node, &self.contacts, &self.config.table) {
-            Verdict::Unknown => {}
+            Verdict::Unknown => self.on_bootnode_silent(now, node),
+            // The next check says more.
             Verdict::Doubtful(_) => self.recheck_later(now, node),
             Verdict::Removed(promoted) => {
+                self.on_bootnode_silent(now, node);
                 self.forget_member(node, Removal::Dead);
+                let known = Known { endorsed: Secs::NEVER, lost: true, ..known };
+                self.proofs.put(node, known, self.config.max_proofs);
                 self.remember_former(node, age.unwrap_or_default());
                 if let Some(promoted) = promoted {
                     self.proofs.remove(promoted);
@@ -260,7 +265,6 @@ impl<C: Contacts> Engine<C> {
                 self.on_member_lost(now);
             }
         }
-        self.on_bootnode_silent(now, node);
         for command in self.take_pings_wanted(node) {
             self.reply(command, Reply::Failed(error));
         }
@@ -363,7 +367,9 @@ impl<C: Contacts> Engine<C> {
             return;
         }
         errand.bonded = true;
-        if !self.table.forget_endorsement(node, &self.contacts) && self.proofs.contains(node) {
+        // A replacement has it in both places.
+        self.table.forget_endorsement(node, &self.contacts);
+        if self.proofs.contains(node) {
             let known = Known { endorsed: Secs::NEVER, ..self.proofs.get(node) };
             self.proofs.put(node, known, self.config.max_proofs);
         }

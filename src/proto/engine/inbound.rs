@@ -41,7 +41,7 @@ impl<C: Contacts> Engine<C> {
                     self.requests.at(from).any(|(_, request)| matches!(request.asked, Asked::FindNode { .. }));
                 (!awaited).then_some(Dropped::Unsolicited)
             }
-            _ => packet.is_oversized().then_some(Dropped::Oversized),
+            _ => None,
         };
         match fault {
             None => Ok(()),

@@ -109,7 +109,7 @@ impl<C: Contacts> Engine<C> {
             {
                 continue;
             }
-            let Some(node) = self.contacts.intern(&contact) else { continue };
+            let Some(node) = self.intern_hearsay(&contact) else { continue };
             if let Some(task) = self.lookups.get_mut(&lookup) {
                 let depth = task.lookup.get(asked).map_or(1, |candidate| candidate.depth).saturating_add(1);
                 task.lookup.add(node, depth, &self.contacts, &self.config.lookup);
@@ -231,8 +231,14 @@ impl<C: Contacts> Engine<C> {
         {
             return;
         }
-        if let Some(node) = self.contacts.intern(contact) {
+        if let Some(node) = self.intern_hearsay(contact) {
             self.hint_node(now, node);
         }
+    }
+
+    /// The handle of a contact that somebody else told of: what the node said of itself stays.
+    fn intern_hearsay(&mut self, contact: &Contact) -> Option<NodeRef> {
+        let known = self.contacts.find(&contact.id(), contact.endpoint.udp_addr());
+        known.or_else(|| self.contacts.intern(contact))
     }
 }

@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 
 use super::bond::Why;
-use super::{CommandError, Engine, Event, Origin, Removal, Timer};
+use super::{CommandError, Engine, Event, Known, Origin, Removal, Timer};
 use crate::proto::config::Config;
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::identity::{Contact, PublicKey};
@@ -123,6 +123,11 @@ impl<C: Contacts> Engine<C> {
     /// Makes sure that a member is checked when its time comes.
     pub(super) fn arm_checks(&mut self, now: Time, node: NodeRef) {
         let Some(entry) = self.table.get(node, &self.contacts) else { return };
+        if !entry.is_live() {
+            // It had failed a check when it was displaced, and was promoted now.
+            self.recheck_later(now, node);
+            return;
+        }
         let at = self.table.check_at(entry, &self.config.table).max(now + Duration::from_millis(1));
         self.cancel_recheck(node);
         if self.upkeep.checks_at.is_none_or(|next| at < next) {
@@ -213,10 +218,11 @@ impl<C: Contacts> Engine<C> {
 
     fn would_try(&self, now: Time, node: NodeRef) -> bool {
         let addr = self.contacts.endpoint(node).udp_addr();
+        let Known { proved, lost, .. } = self.proofs.get(node);
         self.requests.ping_to(node, addr).is_none()
             && !self.is_quiet(now, addr)
             // It has proved itself and got no place.
-            && !self.proofs.get(node).proved.within(self.config.refresh.max_full, now)
+            && !(proved.within(self.config.refresh.max_full, now) && !lost)
             && self.table.has_place(self.contacts.id(node), true, now, &self.contacts, &self.config.table)
     }
 }

@@ -537,6 +537,14 @@ impl Net {
         assert!(self.is_bonded(peer));
     }
 
+    /// The first engine pings the peer, which remembers it: it answers and does not ping back.
+    pub(super) fn ping_by_hand(&mut self, peer: usize) {
+        let id = self.command(0, Command::Ping(self.peer_contact(peer)));
+        let (_, ping) = self.expect_ping(peer);
+        self.send_pong(peer, ping.hash);
+        assert!(matches!(self.reply(0, id), Reply::Ping(_)));
+    }
+
     /// Whether a peer has proved its endpoint to the first engine.
     pub(super) fn is_bonded(&self, peer: usize) -> bool {
         self.has_proved(self.peer_contact(peer))
