@@ -103,7 +103,9 @@ impl Lookup {
         if under_way >= config.alpha {
             return None;
         }
-        let next = self.nearest_alive_mut().find(|candidate| candidate.state == State::Heard)?;
+        // Those that are late have the next ones asked in their stead, so that the dead are given up all at once.
+        let timely = |candidate: &&mut Candidate| !matches!(candidate.state, State::Failed | State::Late);
+        let next = self.candidates.iter_mut().filter(timely).take(self.k).find(|c| c.state == State::Heard)?;
         next.state = State::Asked;
         let node = next.node;
         self.asked += 1;
@@ -152,10 +154,6 @@ impl Lookup {
     /// What the lookup knows of `node`.
     pub fn get(&self, node: NodeRef) -> Option<&Candidate> {
         self.candidates.iter().find(|candidate| candidate.node == node)
-    }
-
-    fn nearest_alive_mut(&mut self) -> impl Iterator<Item = &mut Candidate> {
-        self.candidates.iter_mut().filter(|candidate| candidate.state != State::Failed).take(self.k)
     }
 
     fn change(&mut self, node: NodeRef, change: impl FnOnce(State) -> State) -> bool {

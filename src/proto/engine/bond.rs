@@ -4,6 +4,7 @@
 //! signed by the node that we pinged, and came from the very address that we pinged; a handle stands for just that
 //! triple.
 
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -69,10 +70,7 @@ impl<C: Contacts> Engine<C> {
 
     /// Notes that we have answered a PING of the node: it has a proof of us now.
     pub(super) fn on_endorsed(&mut self, now: Time, node: NodeRef, addr: SocketAddr) {
-        if !self.table.endorse(node, now, &self.contacts) && self.proofs.contains(node) {
-            let known = Known { endorsed: now.secs(), ..self.proofs.get(node) };
-            self.proofs.put(node, known, self.config.max_proofs);
-        }
+        self.on_served(now, node);
         if let Some(id) = self.requests.ping_to(node, addr)
             && let Some(request) = self.requests.get_mut(id)
             && let Asked::Ping { endorsed, .. } = &mut request.asked
@@ -240,7 +238,33 @@ impl<C: Contacts> Engine<C> {
         self.counters.unanswered += 1;
         match request.asked {
             Asked::Ping { hint, .. } => self.on_ping_failed(now, request.node, hint, error),
-            Asked::FindNode { errand, .. } | Asked::Record { errand } => self.retry_or_fail(now, errand, error),
+            Asked::Record { errand } => self.retry_or_fail(now, errand, error),
+            Asked::FindNode { errand, .. } => {
+                // Those that wait for their turn share its fate, or each would have to find out for itself.
+                for errand in iter::once(errand).chain(self.waiting_for_turn(request.node)) {
+                    self.retry_or_fail(now, errand, error);
+                }
+            }
+        }
+    }
+
+    fn waiting_for_turn(&self, node: NodeRef) -> Vec<ErrandId> {
+        self.errands.to(node).filter(|(_, errand)| errand.stage == Stage::Turn).map(|(id, _)| id).collect()
+    }
+
+    /// A FINDNODE to the node is over: the next errand has its turn.
+    pub(super) fn next_turn(&mut self, now: Time, node: NodeRef) {
+        let next = self.errands.to(node).find(|(_, errand)| errand.stage == Stage::Turn).map(|(id, _)| id);
+        if let Some(next) = next {
+            self.advance(now, next);
+        }
+    }
+
+    /// The node has answered what it answers only to those whose proof it has.
+    pub(super) fn on_served(&mut self, now: Time, node: NodeRef) {
+        if !self.table.endorse(node, now, &self.contacts) && self.proofs.contains(node) {
+            let known = Known { endorsed: now.secs(), ..self.proofs.get(node) };
+            self.proofs.put(node, known, self.config.max_proofs);
         }
     }
 
@@ -304,7 +328,7 @@ impl<C: Contacts> Engine<C> {
         let (node, stage) = (errand.node, errand.stage);
         let endorsed = self.known(node).endorsed.within(self.config.endorsement_lasts, now);
         // After its wait an errand asks anyway: a node that remembers us from before has no reason to ping.
-        let waited = matches!(stage, Stage::AwaitsPing(_));
+        let waited = matches!(stage, Stage::AwaitsPing(_) | Stage::Turn);
         if endorsed || waited {
             return self.make_request(now, id);
         }
@@ -322,6 +346,13 @@ impl<C: Contacts> Engine<C> {
     fn make_request(&mut self, now: Time, id: ErrandId) -> bool {
         let Some(errand) = self.errands.get(id) else { return false };
         let (node, goal) = (errand.node, errand.goal);
+        if let Goal::Nodes(lookup) = goal
+            && self.requests.is_asked(node, self.contacts.endpoint(node).udp_addr())
+        {
+            self.set_stage(id, Stage::Turn);
+            self.on_query_late(lookup, node);
+            return true;
+        }
         let expiration = self.expiration(now);
         let sent = match goal {
             Goal::Nodes(lookup) => self.lookups.get(&lookup).map(|task| task.target).and_then(|target| {
@@ -388,12 +419,13 @@ impl<C: Contacts> Engine<C> {
     }
 
     /// Drops an errand whose result nobody wants any more, with its request.
-    pub(super) fn drop_errand(&mut self, id: ErrandId) {
+    pub(super) fn drop_errand(&mut self, now: Time, id: ErrandId) {
         self.cancel_errand_timer(id);
         if let Some(errand) = self.errands.remove(id)
             && let Stage::Requested(request) = errand.stage
         {
             self.take_request(request);
+            self.next_turn(now, errand.node);
         }
     }
 

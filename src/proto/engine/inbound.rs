@@ -224,6 +224,7 @@ impl<C: Contacts> Engine<C> {
             _ => None,
         });
         self.counters.answered += 1;
+        self.on_served(now, node);
         if let Some(Goal::Record(Some(command))) = errand.map(|errand| errand.goal) {
             self.reply(command, Reply::Record(record.clone()));
         }

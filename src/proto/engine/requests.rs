@@ -171,6 +171,17 @@ impl Requests {
         None
     }
 
+    /// Whether a FINDNODE is under way to a node.
+    pub(super) fn is_asked(&self, node: NodeRef, addr: SocketAddr) -> bool {
+        self.at(addr).any(|(_, request)| request.node == node && matches!(request.asked, Asked::FindNode { .. }))
+    }
+
+    /// The nodes to which a FINDNODE is under way.
+    pub(super) fn nodes_asked(&self) -> impl Iterator<Item = NodeRef> {
+        let asked = |request: &&Request| matches!(request.asked, Asked::FindNode { .. });
+        self.slots.iter().flatten().map(|(_, request)| request).filter(asked).map(|request| request.node)
+    }
+
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
         self.slots.iter().flatten().map(|(_, request)| request.node)
     }

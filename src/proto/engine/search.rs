@@ -142,6 +142,8 @@ impl<C: Contacts> Engine<C> {
         }
         self.trace(now, lookup, errand.node, true);
         self.stir(lookup);
+        self.on_served(now, errand.node);
+        self.next_turn(now, errand.node);
     }
 
     pub(super) fn on_query_late(&mut self, lookup: LookupId, node: NodeRef) {
@@ -194,7 +196,7 @@ impl<C: Contacts> Engine<C> {
         let Some(task) = self.lookups.remove(&id) else { return };
         self.timers.cancel(task.deadline, Timer::Lookup(id));
         for errand in self.errands.of_lookup(id) {
-            self.drop_errand(errand);
+            self.drop_errand(now, errand);
         }
         self.counters.lookups += 1;
         let took = now.since(task.begun);

@@ -152,7 +152,7 @@ fn what_has_expired_or_is_unknown_gets_nothing() {
             };
             net.send(peer, &message);
         }
-        net.expect_nothing(peer, ms(1500));
+        net.expect_nothing(peer, ms(1100));
         net.expect_nothing(bonded, ms(10));
         assert_eq!(net.dropped(Dropped::Expired), 5 * count);
     }
@@ -166,7 +166,7 @@ fn what_has_expired_or_is_unknown_gets_nothing() {
         packet[..32].copy_from_slice(&hash);
         net.send_raw(addr(A), addr("10.0.0.1:30303"), packet);
     }
-    net.expect_nothing(peer, secs(2));
+    net.expect_nothing(peer, ms(1100));
     assert_eq!(net.dropped(Dropped::Open(OpenError::Type)), 3);
     // The second in which a packet expires is the last in which it is good.
     let now = net.unix(0);

@@ -2,7 +2,7 @@
 
 use super::net::*;
 use crate::proto::config::Config;
-use crate::proto::engine::{Command, CommandError, Dropped, Reply};
+use crate::proto::engine::{Command, CommandError, Dropped, Found, Reply};
 use crate::proto::identity::{Contact, NodeId};
 use crate::proto::wire::MessageKind;
 
@@ -42,10 +42,15 @@ fn a_network_finds_itself_and_lookups_find_the_nearest() {
             let found: Vec<Contact> = report.closest.iter().map(|found| found.contact).collect();
             assert_eq!(found, nearest(&net, &target(n).node_id(), at, 16));
             assert!(report.closest.iter().all(|found| found.answered));
-            assert!(report.queries as usize >= 16 && report.queries as usize == report.trace.len());
+            // Some may be under way when the nearest have answered.
+            assert!(report.trace.len() >= 16 && report.queries as usize >= report.trace.len());
             assert!(report.hops() <= Some(2), "{:?}", report.hops());
-            // Sixteen answers, three at a time, of two packets each that come together: 20 ms for a round trip.
-            assert!(report.took <= ms(20 * 10), "{:?}", report.took);
+            // Sixteen answers, three at a time, and 20 ms for a round trip. Bonding takes another one, or three when the
+            // other side remembers us and we wait for its PING in vain.
+            assert!(report.took <= 6 * 4 * 2 * DELAY, "{:?}", report.took);
+            let again = net.lookup(at, target(n));
+            assert_eq!(again.closest, report.closest.iter().map(|f| Found { depth: 1, ..*f }).collect::<Vec<_>>());
+            assert!(again.took <= 6 * 2 * DELAY, "{:?}", again.took);
         }
     }
 }
@@ -56,12 +61,24 @@ fn dead_nodes_hold_up_a_lookup_a_little_and_are_not_in_its_result() {
     for at in (0..60).filter(|at| at % 3 == 1) {
         net.nodes[at].silenced = true;
     }
+    let answered = |report: &crate::proto::engine::LookupReport| -> Vec<Contact> {
+        report.closest.iter().filter(|found| found.answered).map(|found| found.contact).collect()
+    };
+    // At first everybody still names the dead, in the place of some that live.
     for at in [0, 30] {
         for n in 0..3 {
             let report = net.lookup(at, target(n));
-            let found: Vec<Contact> = report.closest.iter().filter(|f| f.answered).map(|f| f.contact).collect();
-            assert_eq!(found, nearest(&net, &target(n).node_id(), at, 16));
-            assert!(report.took < secs(5), "{:?}", report.took);
+            let (found, best) = (answered(&report), nearest(&net, &target(n).node_id(), at, 20));
+            assert!(found.len() >= 14 && found.iter().all(|contact| best.contains(contact)), "{}", found.len());
+            assert!(report.took < secs(4), "{:?}", report.took);
+        }
+    }
+    net.run(secs(600));
+    for at in [0, 30] {
+        for n in 0..3 {
+            let report = net.lookup(at, target(n));
+            assert_eq!(answered(&report), nearest(&net, &target(n).node_id(), at, 16));
+            assert!(report.took < secs(1), "{:?}", report.took);
         }
     }
 }
@@ -87,7 +104,7 @@ fn a_lookup_among_the_dead_ends() {
     assert_eq!(named[0], Some(16));
     assert_eq!(named[1..], [None; 16]);
 
-    // One that goes on for ever, as each answer names another node that is nearer and answers slowly, ends in time.
+    // The time is bounded even so.
     let mut config = passive();
     config.lookup.max_time = secs(2);
     let mut net = Net::alone(config);
@@ -96,8 +113,9 @@ fn a_lookup_among_the_dead_ends() {
     net.deafen(peer, true);
     let begun = net.now;
     let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
-    assert!(matches!(net.reply(0, id), Reply::Lookup(report) if report.closest.is_empty() && report.took == secs(2)));
-    assert_eq!(net.now.since(begun), secs(2));
+    let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
+    assert_eq!((report.closest.len(), report.took, net.now.since(begun)), (1, secs(2), secs(2)));
+    assert!(!report.closest[0].answered, "hearsay is marked as such");
     assert_eq!(net.engine(0).under_way().1, 0);
     net.run(secs(5));
 }
@@ -107,6 +125,7 @@ fn a_partial_answer_is_over_after_about_one_round_trip() {
     let mut net = Net::alone(passive());
     let peer = net.peer(2, addr(A));
     net.bond(peer);
+    net.run(secs(1));
     for nodes in [0, 1, 12] {
         let nodes: Vec<Contact> = (0..nodes).map(|_| net.peer_contact(peer)).collect();
         let begun = net.now;
@@ -132,6 +151,7 @@ fn answers_are_not_mixed_up_when_two_lookups_ask_one_node() {
     let mut net = Net::alone(passive());
     let peer = net.peer(2, addr(A));
     net.bond(peer);
+    net.run(secs(1));
     let dead = |n: u64| contact(&key(500 + n), addr(&format!("10.9.0.{n}:30303")));
     let ids: Vec<_> =
         (0..6).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false })).collect();
@@ -154,6 +174,7 @@ fn those_who_wait_their_turn_at_a_node_that_does_not_answer_fail_with_the_first(
     let mut net = Net::alone(passive());
     let peer = net.peer(2, addr(A));
     net.bond(peer);
+    net.run(secs(1));
     let begun = net.now;
     let ids: Vec<_> =
         (0..6).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false })).collect();
@@ -183,7 +204,7 @@ fn bonding_goes_on_as_soon_as_the_other_sides_ping_is_answered() {
     net.expect_pong(peer, hash);
     let asked = net.expect_enr_request(peer);
     // PING, PONG, 3 ms later its PING, and the request right after our PONG.
-    assert_eq!(asked.at.since(begun), 4 * DELAY + ms(3));
+    assert_eq!(asked.at.since(begun), 3 * DELAY + ms(3));
     assert!(net.is_bonded(peer));
 
     // The same when its PING comes before its PONG.
@@ -197,8 +218,6 @@ fn bonding_goes_on_as_soon_as_the_other_sides_ping_is_answered() {
     assert_eq!(net.expect_enr_request(other).at.since(begun), 3 * DELAY);
     assert!(matches!(net.reply(0, id), Reply::Failed(CommandError::Timeout)));
     net.run(secs(2));
-    let (_, again) = net.expect_ping(peer);
-    assert!(again.at.since(asked.at) < secs(2));
 }
 
 #[test]
@@ -240,7 +259,7 @@ fn a_peer_that_forgot_us_is_bonded_again_within_the_lookup() {
     net.start(1);
     let report = net.lookup(0, target(1));
     assert_eq!(report.closest.iter().map(|found| (found.contact, found.answered)).collect::<Vec<_>>(), [(other, true)]);
-    assert_eq!(report.took, secs(1) + ms(60 + 20), "a timeout, bonding, and one round trip for an empty answer");
+    assert_eq!(report.took, secs(1) + 6 * DELAY, "a timeout, bonding, the answer, and the wait for the rest");
     assert_eq!(net.nodes[1].dropped, [Dropped::Unproved]);
 }
 

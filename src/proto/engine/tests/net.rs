@@ -480,6 +480,13 @@ impl Net {
         }
     }
 
+    /// A PING that may let itself be waited for.
+    pub(super) fn expect_late_ping(&mut self, peer: usize, within: Duration) -> (Ping, Got) {
+        let end = self.now + within;
+        while self.kinds(peer).is_empty() && self.step(end) {}
+        self.expect_ping(peer)
+    }
+
     /// The answer to a PING: right hash, true source, and a fresh expiration.
     pub(super) fn expect_pong(&mut self, peer: usize, ping_hash: Hash) -> Got {
         let got = self.expect(peer);
