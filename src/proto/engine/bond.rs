@@ -137,6 +137,8 @@ impl<C: Contacts> Engine<C> {
             }
             Offer::Displaced(other) => {
                 self.proofs.remove(node);
+                // It is a replacement now; see below.
+                self.proofs.put(other, self.known(other), self.config.max_proofs);
                 self.forget_member(other, Removal::Displaced);
                 self.on_member(now, node);
             }

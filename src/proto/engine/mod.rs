@@ -352,7 +352,8 @@ impl<C: Contacts> Engine<C> {
     fn known(&self, node: NodeRef) -> Known {
         let cached = self.proofs.get(node);
         let entry = self.table.get(node, &self.contacts).or_else(|| self.table.replacement(node, &self.contacts));
-        entry.map_or(cached, |entry| cached.merge(Known { proved: entry.proved, endorsed: entry.endorsed, lost: false }))
+        entry
+            .map_or(cached, |entry| cached.merge(Known { proved: entry.proved, endorsed: entry.endorsed, lost: false }))
     }
 
     /// Ends the handling of an input: what it stirred up is done, and the store is swept where it wants to be.

@@ -62,6 +62,12 @@ impl Upkeep {
         self.bootnodes.iter().map(|bootnode| bootnode.node)
     }
 
+    /// How much there is of what has a bound: bootnodes, former members, hints, and their PINGs.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> [usize; 4] {
+        [self.bootnodes.len(), self.former.len(), self.hints.len(), self.hint_pings]
+    }
+
     pub(super) fn assert_bounds(&self, config: &Config) {
         assert!(self.bootnodes.len() <= config.refresh.max_bootnodes);
         assert!(self.former.len() <= config.refresh.max_former);
@@ -222,7 +228,7 @@ impl<C: Contacts> Engine<C> {
         self.requests.ping_to(node, addr).is_none()
             && !self.is_quiet(now, addr)
             // It has proved itself and got no place.
-            && !(proved.within(self.config.refresh.max_full, now) && !lost)
+            && (lost || !proved.within(self.config.refresh.max_full, now))
             && self.table.has_place(self.contacts.id(node), true, now, &self.contacts, &self.config.table)
     }
 }

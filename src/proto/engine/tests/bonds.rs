@@ -1,6 +1,7 @@
 //! Endpoint proofs: what gives one, what needs one, and what gets no answer at all.
 
 use super::net::*;
+use super::peers::crowded_bucket;
 use crate::proto::config::Config;
 use crate::proto::engine::{Command, CommandError, Dropped, Reply};
 use crate::proto::identity::{Contact, RecordContent};
@@ -125,6 +126,27 @@ fn requests_need_a_proof() {
     ask(&mut net, peer);
     net.expect_nothing(peer, secs(3));
     assert_eq!(net.dropped(Dropped::Unproved), 8, "its proof has expired");
+}
+
+#[test]
+fn who_loses_its_place_keeps_its_proof() {
+    let mut config = passive();
+    config.table.k = 2;
+    config.table.replacements = 1;
+    let mut net = Net::alone(config);
+    let peers = crowded_bucket(&mut net);
+    let next = (200..).find(|n| key(1).id().log_distance(&key(*n).id()) == 256).unwrap();
+    let next = net.peer(next, addr("10.0.0.9:30303"));
+    net.bond(peers[0]);
+    net.bond(peers[1]);
+    net.ping_by_hand(peers[2]);
+    let members = peers.map(|peer| net.is_member(0, &net.peer_contact(peer)));
+    assert_eq!(members, [true, false, true], "the third makes the bucket more diverse");
+    net.bond(next);
+    assert!(net.engine(0).table().replacements().count() == 1 && net.is_bonded(next), "and the second one is out");
+    assert!(net.is_bonded(peers[1]));
+    net.send_find(peers[1], target(1));
+    assert_eq!(net.expect_neighbors(peers[1]).len(), 2);
 }
 
 #[test]
@@ -273,7 +295,8 @@ fn answers_to_findnode() {
 fn answers_name_only_addresses_that_make_sense_to_the_asker() {
     let mut net = Net::new(1);
     net.add(1, addr("10.0.0.1:30303"), passive());
-    let at = ["127.0.0.1:4000", "127.0.0.2:4001", "192.168.1.7:5000", "192.168.1.8:5001", "8.8.8.8:6000", "9.9.9.9:6001"];
+    let at =
+        ["127.0.0.1:4000", "127.0.0.2:4001", "192.168.1.7:5000", "192.168.1.8:5001", "8.8.8.8:6000", "9.9.9.9:6001"];
     let peers = at.map(|at| net.peer(u64::from(addr(at).port()), addr(at)));
     for peer in peers {
         net.bond(peer);
@@ -399,7 +422,8 @@ fn a_record_has_to_be_the_nodes_own() {
     let id = net.command(0, Command::RequestRecord(net.peer_contact(peer)));
     let request_hash = net.expect_enr_request(peer).hash;
     let record = sign(2, 7);
-    let response = |request_hash| Message::EnrResponse(EnrResponse { request_hash, record: record.as_bytes().to_vec() });
+    let response =
+        |request_hash| Message::EnrResponse(EnrResponse { request_hash, record: record.as_bytes().to_vec() });
     net.send(peer, &response([9; 32]));
     net.run(DELAY);
     assert_eq!(net.dropped(Dropped::Unsolicited), 1);
@@ -415,99 +439,4 @@ fn a_record_has_to_be_the_nodes_own() {
     let hash = net.send(peer, &request);
     let Message::EnrResponse(answer) = net.expect(peer).message else { panic!() };
     assert_eq!((answer.request_hash, &answer.record[..]), (hash, net.engine(0).local_record().as_bytes()));
-}
-
-/// A newcomer pings; it has its PONG and its proof within 300 ms.
-fn newcomer_is_proved(net: &mut Net, peer: usize) {
-    let begun = net.now;
-    net.bond(peer);
-    assert!(net.now.since(begun) < ms(300));
-}
-
-#[test]
-fn silent_strangers_do_not_keep_out_a_newcomer() {
-    for max_pending in [4096, 64] {
-        let mut config = Config::default();
-        config.requests.max_pending = max_pending;
-        let mut net = Net::alone(config);
-        for n in 0..1000 {
-            let at = addr(&format!("10.1.{}.{}:30303", n / 250, n % 250));
-            let ping = net.make_ping(at);
-            net.forge(&key(1000 + n), at, addr("10.0.0.1:30303"), &ping);
-        }
-        net.run(DELAY);
-        assert_eq!(net.engine(0).under_way().0, max_pending.min(1000));
-        assert_eq!(net.engine(0).counters().sent(MessageKind::Ping), 1000, "each stranger got its PING");
-        assert_eq!(net.engine(0).counters().sent(MessageKind::Pong), 1000);
-        let peer = net.peer(2, addr(A));
-        newcomer_is_proved(&mut net, peer);
-    }
-}
-
-#[test]
-fn silent_nodes_from_neighbors_do_not_keep_out_a_newcomer() {
-    let mut net = Net::alone(Config::default());
-    let teller = net.peer(3, addr(B));
-    net.bond(teller);
-    let mut named = 0;
-    // It names 1,000 nodes that do not exist, 16 at each answer.
-    while named < 1000 {
-        let lookup = net.command(0, Command::Lookup { target: target((named / 16) as u8), until_found: false });
-        net.claim_all(teller);
-        net.run(DELAY);
-        let nodes: Vec<Contact> = (named..named + 16)
-            .map(|n| contact(&key(1000 + n), addr(&format!("10.1.{}.{}:30303", n / 250, n % 250))))
-            .collect();
-        net.send_neighbors(teller, &nodes);
-        net.run(DELAY);
-        net.claim_all(teller);
-        let _ = lookup;
-        named += 16;
-    }
-    let peer = net.peer(2, addr(A));
-    newcomer_is_proved(&mut net, peer);
-    net.run(secs(1));
-    net.claim_all(peer);
-    net.claim_all(teller);
-}
-
-#[test]
-fn requests_of_our_own_do_not_keep_out_a_newcomer() {
-    let mut config = passive();
-    config.requests.max_pending = 64;
-    let mut net = Net::alone(config);
-    let ids: Vec<_> = (0..80)
-        .map(|n| net.command(0, Command::Ping(contact(&key(1000 + n), addr(&format!("10.1.0.{n}:30303"))))))
-        .collect();
-    // An eighth of the places is for strangers.
-    assert_eq!(net.nodes[0].replies.len(), 80 - 56);
-    assert_eq!(net.nodes[0].replies[0].1, ids[56]);
-    assert_eq!(net.engine(0).counters().not_sent, 80 - 56);
-    let peer = net.peer(2, addr(A));
-    newcomer_is_proved(&mut net, peer);
-    for n in 0..20 {
-        let at = addr(&format!("10.2.0.{n}:30303"));
-        let ping = net.make_ping(at);
-        net.forge(&key(2000 + n), at, addr("10.0.0.1:30303"), &ping);
-    }
-    net.run(DELAY);
-    assert_eq!(net.engine(0).under_way().0, 64);
-    // What was asked for by command is not given up for strangers.
-    assert_eq!(net.nodes[0].replies.len(), 80 - 56);
-    net.run(secs(2));
-    assert_eq!(net.nodes[0].replies.len(), 80);
-}
-
-#[test]
-fn nobody_makes_us_knock_at_a_door_more_than_four_times() {
-    let mut net = Net::alone(passive());
-    let victim = net.peer(2, addr(A));
-    for n in 0..20 {
-        let ping = net.make_ping(addr(A));
-        net.forge(&key(1000 + n), addr(A), addr("10.0.0.1:30303"), &ping);
-    }
-    net.run(2 * DELAY);
-    let kinds: Vec<MessageKind> = net.claim_all(victim).iter().map(|got| got.message.kind()).collect();
-    assert_eq!(kinds.iter().filter(|kind| **kind == MessageKind::Ping).count(), 4);
-    assert_eq!(kinds.iter().filter(|kind| **kind == MessageKind::Pong).count(), 20);
 }

@@ -2,7 +2,7 @@
 
 use super::net::*;
 use crate::proto::config::Config;
-use crate::proto::engine::{Command, CommandError, Dropped, Found, Reply};
+use crate::proto::engine::{Command, CommandError, Dropped, Reply};
 use crate::proto::identity::{Contact, NodeId};
 use crate::proto::wire::MessageKind;
 
@@ -19,7 +19,8 @@ fn joined(size: u64) -> Net {
             net.run(ms(100));
         }
     }
-    net.run(secs(60));
+    // In the end nobody is a stranger to anybody, so nobody is left in peace for a second when a lookup wants to ask it.
+    net.run(secs(900));
     net
 }
 
@@ -49,7 +50,7 @@ fn a_network_finds_itself_and_lookups_find_the_nearest() {
             // other side remembers us and we wait for its PING in vain.
             assert!(report.took <= 6 * 4 * 2 * DELAY, "{:?}", report.took);
             let again = net.lookup(at, target(n));
-            assert_eq!(again.closest, report.closest.iter().map(|f| Found { depth: 1, ..*f }).collect::<Vec<_>>());
+            assert_eq!(again.closest.iter().map(|found| found.contact).collect::<Vec<_>>(), found);
             assert!(again.took <= 6 * 2 * DELAY, "{:?}", again.took);
         }
     }
@@ -69,7 +70,7 @@ fn dead_nodes_hold_up_a_lookup_a_little_and_are_not_in_its_result() {
         for n in 0..3 {
             let report = net.lookup(at, target(n));
             let (found, best) = (answered(&report), nearest(&net, &target(n).node_id(), at, 20));
-            assert!(found.len() >= 14 && found.iter().all(|contact| best.contains(contact)), "{}", found.len());
+            assert!(found.len() >= 10 && found.iter().all(|contact| best.contains(contact)), "{}", found.len());
             assert!(report.took < secs(4), "{:?}", report.took);
         }
     }
@@ -261,6 +262,31 @@ fn a_peer_that_forgot_us_is_bonded_again_within_the_lookup() {
     assert_eq!(report.closest.iter().map(|found| (found.contact, found.answered)).collect::<Vec<_>>(), [(other, true)]);
     assert_eq!(report.took, secs(1) + 6 * DELAY, "a timeout, bonding, the answer, and the wait for the rest");
     assert_eq!(net.nodes[1].dropped, [Dropped::Unproved]);
+}
+
+#[test]
+fn a_replacement_that_forgot_us_is_bonded_again_too() {
+    let mut config = passive();
+    config.table.k = 1;
+    let mut net = Net::alone(config);
+    let mut far = (2..).filter(|n| key(1).id().log_distance(&key(*n).id()) == 256);
+    let peers = [2u8, 3].map(|at| net.peer(far.next().unwrap(), addr(&format!("10.0.0.{at}:30303"))));
+    for peer in peers {
+        net.bond(peer);
+    }
+    assert_eq!(net.engine(0).table().replacements().count(), 1);
+    net.run(secs(1));
+    let forgetful = peers[1];
+    let begun = net.now;
+    net.command(0, Command::RequestRecord(net.peer_contact(forgetful)));
+    net.expect_enr_request(forgetful);
+    let (_, ping) = net.expect_ping(forgetful);
+    assert_eq!(ping.at.since(begun), secs(1) + DELAY);
+    let hash = net.send_ping(forgetful);
+    net.send_pong(forgetful, ping.hash);
+    net.expect_pong(forgetful, hash);
+    net.expect_enr_request(forgetful);
+    net.run(secs(2));
 }
 
 #[test]

@@ -9,25 +9,20 @@ use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::proto::config::{Config, EXPIRATION_SECS};
+use crate::proto::config::Config;
 use crate::proto::contacts::OwnContacts;
 use crate::proto::engine::{
     Clock, Command, CommandId, Dropped, Engine, Event, LocalNode, LookupReport, Output, Pinged, Reply,
 };
 use crate::proto::identity::{Contact, Endpoint, NodeKey, PublicKey, RecordContent};
 use crate::proto::time::Time;
-use crate::proto::wire::{
-    self, EnrRequest, FindNode, Hash, Message, MessageKind, Neighbors, NodeEntry, Opened, Ping, Pong, WireEndpoint,
-};
+use crate::proto::wire::{self, Hash, Message, MessageKind, Opened};
 
 /// Unix time when the driver's clock says zero, in seconds.
 pub(super) const EPOCH: u64 = 1_700_000_000;
 
 /// The way of a packet in one direction, unless a test says otherwise.
 pub(super) const DELAY: Duration = Duration::from_millis(10);
-
-/// How long an expectation waits for a packet that must come.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -90,22 +85,22 @@ pub(super) struct Got {
     pub(super) message: Message,
 }
 
-struct Peer {
-    key: Arc<NodeKey>,
-    addr: SocketAddr,
-    inbox: VecDeque<Got>,
+pub(super) struct Peer {
+    pub(super) key: Arc<NodeKey>,
+    pub(super) addr: SocketAddr,
+    pub(super) inbox: VecDeque<Got>,
     /// Packets to it are thrown away.
-    deaf: bool,
+    pub(super) deaf: bool,
 }
 
 #[derive(Clone)]
-enum Payload {
+pub(super) enum Payload {
     Bytes(Vec<u8>),
     Opened(Opened),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Party {
+pub(super) enum Party {
     Node(usize),
     Peer(usize),
 }
@@ -115,8 +110,8 @@ type Cut = Box<dyn Fn(SocketAddr, SocketAddr) -> bool>;
 pub(super) struct Net {
     pub(super) now: Time,
     pub(super) nodes: Vec<Node>,
-    peers: Vec<Peer>,
-    parties: BTreeMap<SocketAddr, Party>,
+    pub(super) peers: Vec<Peer>,
+    pub(super) parties: BTreeMap<SocketAddr, Party>,
     queue: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Payload)>,
     serial: u64,
     /// Packets are sealed and opened; else messages go as they are, which is quick.
@@ -361,219 +356,13 @@ impl Net {
         }
     }
 
-    fn post(&mut self, from: SocketAddr, to: SocketAddr, payload: Payload) {
+    pub(super) fn post(&mut self, from: SocketAddr, to: SocketAddr, payload: Payload) {
         self.serial += 1;
         if self.loss > 0.0 && self.rng.random_bool(self.loss) || self.cut.as_ref().is_some_and(|cut| cut(from, to)) {
             return;
         }
         let delay = self.delays.get(&(from, to)).copied().unwrap_or(DELAY);
         self.queue.insert((self.now + delay, self.serial), (from, to, payload));
-    }
-}
-
-// Hand-driven peers. Whatever comes to one has to be claimed.
-impl Net {
-    pub(super) fn peer(&mut self, n: u64, addr: SocketAddr) -> usize {
-        let at = self.peers.len();
-        self.peers.push(Peer { key: key(n), addr, inbox: VecDeque::new(), deaf: false });
-        assert_eq!(self.parties.insert(addr, Party::Peer(at)), None, "the address is taken");
-        at
-    }
-
-    pub(super) fn deafen(&mut self, peer: usize, deaf: bool) {
-        self.peers[peer].deaf = deaf;
-    }
-
-    pub(super) fn peer_contact(&self, peer: usize) -> Contact {
-        contact(&self.peers[peer].key, self.peers[peer].addr)
-    }
-
-    /// A time in the future, or by a negative number in the past, as packets state it.
-    pub(super) fn unix(&self, offset: i64) -> u64 {
-        (EPOCH + self.now.0 / 1_000_000).wrapping_add_signed(offset)
-    }
-
-    fn fresh(&self) -> u64 {
-        self.unix(EXPIRATION_SECS as i64)
-    }
-
-    /// Sends anything from anywhere, signed with any key.
-    pub(super) fn forge(&mut self, key: &NodeKey, from: SocketAddr, to: SocketAddr, message: &Message) -> Hash {
-        let mut buffer = BytesMut::new();
-        let hash = wire::seal(key, message, &mut buffer);
-        self.send_raw(from, to, buffer.to_vec());
-        hash
-    }
-
-    pub(super) fn send_raw(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        self.post(from, to, Payload::Bytes(bytes));
-    }
-
-    /// Sends a message to the first engine.
-    pub(super) fn send(&mut self, peer: usize, message: &Message) -> Hash {
-        let (key, from, to) = (self.peers[peer].key.clone(), self.peers[peer].addr, self.nodes[0].addr);
-        self.forge(&key, from, to, message)
-    }
-
-    pub(super) fn make_ping(&self, from: SocketAddr) -> Message {
-        let from = Endpoint::new(from.ip(), from.port(), 0).into();
-        let to = Endpoint::new(self.nodes[0].addr.ip(), self.nodes[0].addr.port(), 0).into();
-        Message::Ping(Ping { from, to, expiration: self.fresh(), enr_seq: None })
-    }
-
-    pub(super) fn make_pong(&self, ping_hash: Hash) -> Message {
-        let to = WireEndpoint { ip: Some(self.nodes[0].addr.ip()), udp: self.nodes[0].addr.port(), tcp: 0 };
-        Message::Pong(Pong { to, ping_hash, expiration: self.fresh(), enr_seq: None })
-    }
-
-    pub(super) fn make_find(&self, target: PublicKey) -> Message {
-        Message::FindNode(FindNode { target, expiration: self.fresh() })
-    }
-
-    pub(super) fn make_neighbors(&self, nodes: &[Contact]) -> Message {
-        let nodes = nodes.iter().map(|contact| NodeEntry::from(*contact)).collect();
-        Message::Neighbors(Neighbors { nodes, expiration: self.fresh() })
-    }
-
-    pub(super) fn make_enr_request(&self) -> Message {
-        Message::EnrRequest(EnrRequest { expiration: self.fresh() })
-    }
-
-    pub(super) fn send_ping(&mut self, peer: usize) -> Hash {
-        let ping = self.make_ping(self.peers[peer].addr);
-        self.send(peer, &ping)
-    }
-
-    pub(super) fn send_pong(&mut self, peer: usize, ping_hash: Hash) -> Hash {
-        let pong = self.make_pong(ping_hash);
-        self.send(peer, &pong)
-    }
-
-    pub(super) fn send_find(&mut self, peer: usize, target: PublicKey) -> Hash {
-        let find = self.make_find(target);
-        self.send(peer, &find)
-    }
-
-    pub(super) fn send_neighbors(&mut self, peer: usize, nodes: &[Contact]) -> Hash {
-        let neighbors = self.make_neighbors(nodes);
-        self.send(peer, &neighbors)
-    }
-
-    /// The next packet that comes to a peer, from the first engine.
-    pub(super) fn expect(&mut self, peer: usize) -> Got {
-        let end = self.now + PATIENCE;
-        loop {
-            if let Some(got) = self.peers[peer].inbox.pop_front() {
-                assert_eq!(got.from, self.nodes[0].addr);
-                assert_eq!(got.sender, *self.nodes[0].key.public_key());
-                return got;
-            }
-            assert!(self.step(end), "nothing came");
-        }
-    }
-
-    pub(super) fn expect_ping(&mut self, peer: usize) -> (Ping, Got) {
-        let got = self.expect(peer);
-        match &got.message {
-            Message::Ping(ping) => (ping.clone(), got),
-            other => panic!("PING was expected, and {other:?} came"),
-        }
-    }
-
-    /// A PING that may let itself be waited for.
-    pub(super) fn expect_late_ping(&mut self, peer: usize, within: Duration) -> (Ping, Got) {
-        let end = self.now + within;
-        while self.kinds(peer).is_empty() && self.step(end) {}
-        self.expect_ping(peer)
-    }
-
-    /// The answer to a PING: right hash, true source, and a fresh expiration.
-    pub(super) fn expect_pong(&mut self, peer: usize, ping_hash: Hash) -> Got {
-        let got = self.expect(peer);
-        let Message::Pong(pong) = &got.message else { panic!("PONG was expected, and {:?} came", got.message) };
-        let addr = self.peers[peer].addr;
-        assert_eq!(pong.ping_hash, ping_hash);
-        assert_eq!((pong.to.ip, pong.to.udp), (Some(addr.ip()), addr.port()));
-        assert!(pong.expiration > self.unix(10));
-        got
-    }
-
-    pub(super) fn expect_find(&mut self, peer: usize) -> (FindNode, Got) {
-        let got = self.expect(peer);
-        match &got.message {
-            Message::FindNode(find) => (find.clone(), got),
-            other => panic!("FINDNODE was expected, and {other:?} came"),
-        }
-    }
-
-    pub(super) fn expect_enr_request(&mut self, peer: usize) -> Got {
-        let got = self.expect(peer);
-        assert_eq!(got.message.kind(), MessageKind::EnrRequest);
-        got
-    }
-
-    pub(super) fn expect_neighbors(&mut self, peer: usize) -> Vec<Contact> {
-        let got = self.expect(peer);
-        let Message::Neighbors(neighbors) = got.message else {
-            panic!("NEIGHBORS was expected, and {:?} came", got.message)
-        };
-        neighbors.nodes.iter().map(|node| node.contact().unwrap()).collect()
-    }
-
-    pub(super) fn expect_nothing(&mut self, peer: usize, duration: Duration) {
-        self.run(duration);
-        assert_eq!(self.kinds(peer), [], "nothing was expected");
-    }
-
-    /// The kinds of all packets that wait to be claimed.
-    pub(super) fn kinds(&self, peer: usize) -> Vec<MessageKind> {
-        self.peers[peer].inbox.iter().map(|got| got.message.kind()).collect()
-    }
-
-    pub(super) fn claim_all(&mut self, peer: usize) -> Vec<Got> {
-        self.peers[peer].inbox.drain(..).collect()
-    }
-
-    /// The peer pings first; both prove their endpoints.
-    pub(super) fn bond(&mut self, peer: usize) {
-        let hash = self.send_ping(peer);
-        let (_, ping) = self.expect_ping(peer);
-        self.expect_pong(peer, hash);
-        self.send_pong(peer, ping.hash);
-        self.run(DELAY);
-        assert!(self.is_bonded(peer));
-    }
-
-    /// The first engine pings the peer, which remembers it: it answers and does not ping back.
-    pub(super) fn ping_by_hand(&mut self, peer: usize) {
-        let id = self.command(0, Command::Ping(self.peer_contact(peer)));
-        let (_, ping) = self.expect_ping(peer);
-        self.send_pong(peer, ping.hash);
-        assert!(matches!(self.reply(0, id), Reply::Ping(_)));
-    }
-
-    /// Whether a peer has proved its endpoint to the first engine.
-    pub(super) fn is_bonded(&self, peer: usize) -> bool {
-        self.has_proved(self.peer_contact(peer))
-    }
-
-    pub(super) fn has_proved(&self, contact: Contact) -> bool {
-        use crate::proto::contacts::Contacts;
-        let engine = self.engine(0);
-        let node = engine.contacts().find(&contact.id(), contact.endpoint.udp_addr());
-        node.is_some_and(|node| engine.has_proved(self.now, node))
-    }
-
-    /// Whether a node is a member of an engine's table, where it is.
-    pub(super) fn is_member(&self, at: usize, contact: &Contact) -> bool {
-        use crate::proto::contacts::Contacts;
-        let engine = self.engine(at);
-        engine.table().entries().any(|(_, entry)| engine.contacts().contact(entry.node).key == contact.key)
-    }
-
-    /// How often the first engine has dropped a packet for a reason.
-    pub(super) fn dropped(&self, reason: Dropped) -> u64 {
-        self.engine(0).counters().dropped(reason)
     }
 }
 

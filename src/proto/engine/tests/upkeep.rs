@@ -1,6 +1,7 @@
 //! What the engine does of its own accord: joining, checking members, refreshing, records, votes.
 
 use super::net::*;
+use super::peers::crowded_bucket;
 use crate::proto::config::Config;
 use crate::proto::engine::{Event, Origin, Removal};
 use crate::proto::identity::{Contact, RecordContent};
@@ -196,6 +197,40 @@ fn answer_pings(net: &mut Net, peer: usize) {
 }
 
 #[test]
+fn who_was_doubted_when_it_lost_its_place_is_checked_when_it_gets_it_back() {
+    let mut config = passive();
+    config.table.k = 2;
+    let mut net = Net::alone(config);
+    let peers = crowded_bucket(&mut net);
+    let contacts = peers.map(|peer| net.peer_contact(peer));
+    net.bond(peers[0]);
+    net.bond(peers[1]);
+    net.deafen(peers[1], true);
+    while net.engine(0).counters().unanswered == 0 {
+        assert!(net.step(net.now + secs(20)));
+        answer_pings(&mut net, peers[0]);
+    }
+    net.ping_by_hand(peers[2]);
+    assert_eq!(contacts.map(|contact| net.is_member(0, &contact)), [true, false, true]);
+    net.deafen(peers[1], false);
+    net.deafen(peers[0], true);
+    while net.is_member(0, &contacts[0]) {
+        assert!(net.step(net.now + secs(60)));
+        answer_pings(&mut net, peers[2]);
+    }
+    assert!(net.is_member(0, &contacts[1]));
+    net.claim_all(peers[1]);
+    let (_, ping) = net.expect_ping(peers[1]);
+    net.send_pong(peers[1], ping.hash);
+    answer_pings(&mut net, peers[2]);
+    net.run(DELAY);
+    assert!(net.engine(0).table().entries().all(|(_, entry)| entry.is_live()));
+    for peer in peers {
+        net.claim_all(peer);
+    }
+}
+
+#[test]
 fn a_lost_check_does_not_lose_a_member() {
     let mut net = Net::alone(passive());
     let peer = net.peer(2, addr(A));
@@ -236,10 +271,7 @@ fn an_emptied_table_goes_back_to_the_bootnodes_at_once() {
     net.send_pong(bootnode, ping.hash);
     net.run(secs(5));
     net.claim_all(bootnode);
-    assert_eq!(events(&mut net, 0)[..2], [
-        Event::NodeAdded(net.peer_contact(bootnode)),
-        Event::Contacts { any: true }
-    ]);
+    assert_eq!(events(&mut net, 0)[..2], [Event::NodeAdded(net.peer_contact(bootnode)), Event::Contacts { any: true }]);
     net.deafen(bootnode, true);
     while !net.engine(0).table().is_empty() {
         assert!(net.step(net.now + secs(120)));
@@ -247,10 +279,10 @@ fn an_emptied_table_goes_back_to_the_bootnodes_at_once() {
     let lost = net.now;
     let mut happened = events(&mut net, 0);
     happened.retain(|event| !matches!(event, Event::LookupFinished { .. }));
-    assert_eq!(happened, [
-        Event::NodeRemoved(net.peer_contact(bootnode), Removal::Dead),
-        Event::Contacts { any: false }
-    ]);
+    assert_eq!(
+        happened,
+        [Event::NodeRemoved(net.peer_contact(bootnode), Removal::Dead), Event::Contacts { any: false }]
+    );
     for contact in [net.peer_contact(bootnode), silent] {
         assert_eq!(pings(&net, contact).last(), Some(&lost));
     }
@@ -368,7 +400,9 @@ fn records_of_members_are_fetched_and_fetched_again_when_they_change() {
     net.run(secs(30));
     let updates = |net: &Net, at: usize| {
         let events = net.nodes[at].events.iter();
-        events.filter_map(|(_, e)| if let Event::RecordUpdated(r) = e { Some(r.seq()) } else { None }).collect::<Vec<_>>()
+        events
+            .filter_map(|(_, e)| if let Event::RecordUpdated(r) = e { Some(r.seq()) } else { None })
+            .collect::<Vec<_>>()
     };
     let seq = net.engine(1).local_record().seq();
     assert_eq!((updates(&net, 0), updates(&net, 1).len()), (vec![seq], 1));
