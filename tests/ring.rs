@@ -16,9 +16,9 @@ const NODES: usize = 50;
 /// Faster checks than the defaults, so that the death of a node is noticed while a test can wait for it.
 fn config() -> Config {
     let mut config = Config::default();
-    config.table.first_check = Duration::from_secs(1);
-    config.table.min_check = Duration::from_secs(2);
-    config.table.check_pace = Duration::from_millis(50);
+    config.table.first_check = Duration::from_secs(3);
+    config.table.min_check = Duration::from_secs(5);
+    config.table.check_pace = Duration::from_millis(200);
     config.table.retry_check = Duration::from_millis(500);
     config
 }
@@ -71,7 +71,7 @@ async fn converge(nodes: &[Discovery], ids: &[NodeId], limit: Duration) -> Durat
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ring_of_fifty_finds_itself_loses_half_and_finds_it_again() {
     let mut rng = StdRng::seed_from_u64(1);
     let keys: Vec<NodeKey> = (0..NODES).map(|_| NodeKey::generate(&mut rng)).collect();

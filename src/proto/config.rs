@@ -155,8 +155,8 @@ pub struct RequestConfig {
     /// Bounds of the wait for the PING of a peer that has to prove us before it answers FINDNODE: 20 ms and 300 ms;
     /// within them twice the round trip time.
     pub ping_back: (Duration, Duration),
-    /// Requests under way at a time, 4,096; at the bound the oldest PING to a stranger that pinged us gives way, else
-    /// nothing is sent.
+    /// Requests under way at a time, 4,096, an eighth of them kept for PINGs to strangers that pinged us; at the bound
+    /// the oldest of those gives way.
     pub max_pending: usize,
     /// Requests under way to one address, 4: nobody can make us knock at a door more often.
     pub max_per_address: usize,

@@ -18,6 +18,8 @@ pub enum State {
     Asked,
     /// Being asked, and late.
     Late,
+    /// Has begun to answer; more may follow.
+    Answering,
     /// Has answered.
     Answered,
     /// Has not.
@@ -103,7 +105,11 @@ impl Lookup {
         if under_way >= config.alpha {
             return None;
         }
-        let next = self.nearest_alive_mut().find(|candidate| candidate.state == State::Heard)?;
+        // Those that are late have others asked in their stead, so that the dead are given up all at once; but no more
+        // than k, or a lookup would ask everybody when the network is slow.
+        let alive = self.candidates.iter_mut().filter(|candidate| candidate.state != State::Failed).take(2 * self.k);
+        let mut timely = alive.filter(|candidate| candidate.state != State::Late).take(self.k);
+        let next = timely.find(|candidate| candidate.state == State::Heard)?;
         next.state = State::Asked;
         let node = next.node;
         self.asked += 1;
@@ -114,6 +120,14 @@ impl Lookup {
     pub fn on_late(&mut self, node: NodeRef) -> bool {
         let asked = self.get(node).is_some_and(|candidate| candidate.state == State::Asked);
         asked && self.change(node, |_| State::Late)
+    }
+
+    /// Notes that `node` has begun to answer: it holds up nobody any more, and the lookup is not done without the rest.
+    pub fn on_begun(&mut self, node: NodeRef) -> bool {
+        self.change(node, |state| match state {
+            State::Asked | State::Late => State::Answering,
+            other => other,
+        })
     }
 
     /// Notes that `node` has answered. What it said is told by [`Lookup::add`].
@@ -141,7 +155,7 @@ impl Lookup {
         self.nearest_alive().all(|candidate| match candidate.state {
             State::Answered => true,
             State::Heard => used_up,
-            State::Asked | State::Late | State::Failed => false,
+            State::Asked | State::Late | State::Answering | State::Failed => false,
         })
     }
 
@@ -153,10 +167,6 @@ impl Lookup {
     /// What the lookup knows of `node`.
     pub fn get(&self, node: NodeRef) -> Option<&Candidate> {
         self.candidates.iter().find(|candidate| candidate.node == node)
-    }
-
-    fn nearest_alive_mut(&mut self) -> impl Iterator<Item = &mut Candidate> {
-        self.candidates.iter_mut().filter(|candidate| candidate.state != State::Failed).take(self.k)
     }
 
     fn change(&mut self, node: NodeRef, change: impl FnOnce(State) -> State) -> bool {

@@ -4,6 +4,7 @@
 //! signed by the node that we pinged, and came from the very address that we pinged; a handle stands for just that
 //! triple.
 
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -33,12 +34,8 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn ping(&mut self, now: Time, node: NodeRef, why: Why) -> bool {
         let addr = self.contacts.endpoint(node).udp_addr();
         if let Some(id) = self.requests.ping_to(node, addr) {
-            if let Some(request) = self.requests.get_mut(id)
-                && let Asked::Ping { back, own_accord, .. } = &mut request.asked
-                && why != Why::Back
-            {
-                *back = false;
-                *own_accord = true;
+            if why != Why::Back {
+                self.requests.want(id);
             }
             return true;
         }
@@ -58,7 +55,8 @@ impl<C: Contacts> Engine<C> {
     /// Pings a stranger that has pinged us, so that it can prove itself.
     pub(super) fn ping_back(&mut self, now: Time, node: NodeRef, addr: SocketAddr) {
         let known = self.known(node);
-        if known.proved.within(self.config.proof_lasts, now) || self.requests.ping_to(node, addr).is_some() {
+        let proved = known.proved.within(self.config.proof_lasts, now) && !known.lost;
+        if proved || self.requests.ping_to(node, addr).is_some() {
             return;
         }
         if !known.proved.happened() {
@@ -72,10 +70,7 @@ impl<C: Contacts> Engine<C> {
 
     /// Notes that we have answered a PING of the node: it has a proof of us now.
     pub(super) fn on_endorsed(&mut self, now: Time, node: NodeRef, addr: SocketAddr) {
-        if !self.table.endorse(node, now, &self.contacts) && self.proofs.contains(node) {
-            let known = Known { endorsed: now.secs(), ..self.proofs.get(node) };
-            self.proofs.put(node, known, self.config.max_proofs);
-        }
+        self.on_served(now, node);
         if let Some(id) = self.requests.ping_to(node, addr)
             && let Some(request) = self.requests.get_mut(id)
             && let Asked::Ping { endorsed, .. } = &mut request.asked
@@ -99,14 +94,15 @@ impl<C: Contacts> Engine<C> {
         let rtt = now.since(request.sent);
         self.round_trip.measure(rtt);
         let before = self.known(node);
-        let known = before.merge(Known { proved: now.secs(), endorsed });
+        let known = before.merge(Known { proved: now.secs(), endorsed, lost: false });
         let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt };
         let offer = self.table.offer(node, proof, own_accord, now, &self.contacts, &self.config.table);
         self.on_offer(now, node, known, offer);
-        if !before.proved.within(self.config.proof_lasts, now) {
+        // First, since the other would ping it again.
+        self.on_bootnode_answered(now, node);
+        if before.lost || !before.proved.within(self.config.proof_lasts, now) {
             self.on_new_bond(now);
         }
-        self.on_bootnode_answered(now, node);
         let contact = self.contacts.contact(node);
         if let Some(ip) = pong.to.ip
             && self.config.votes.enabled
@@ -141,6 +137,8 @@ impl<C: Contacts> Engine<C> {
             }
             Offer::Displaced(other) => {
                 self.proofs.remove(node);
+                // It is a replacement now; see below.
+                self.proofs.put(other, self.known(other), self.config.max_proofs);
                 self.forget_member(other, Removal::Displaced);
                 self.on_member(now, node);
             }
@@ -159,7 +157,9 @@ impl<C: Contacts> Engine<C> {
     fn request(&mut self, now: Time, node: NodeRef, asked: Asked, message: Message) -> Option<RequestId> {
         let addr = self.contacts.endpoint(node).udp_addr();
         let limits = &self.config.requests;
-        if addr.port() == 0 || self.requests.at(addr).count() >= limits.max_per_address {
+        // An eighth of the places is for strangers, so that our own requests do not keep them out.
+        let full = !asked.is_back() && self.requests.own() >= limits.max_pending - limits.max_pending / 8;
+        if full || addr.port() == 0 || self.requests.at(addr).count() >= limits.max_per_address {
             self.counters.not_sent += 1;
             return None;
         }
@@ -240,17 +240,48 @@ impl<C: Contacts> Engine<C> {
         self.counters.unanswered += 1;
         match request.asked {
             Asked::Ping { hint, .. } => self.on_ping_failed(now, request.node, hint, error),
-            Asked::FindNode { errand, .. } | Asked::Record { errand } => self.retry_or_fail(now, errand, error),
+            Asked::Record { errand } => self.retry_or_fail(now, errand, error),
+            Asked::FindNode { errand, .. } => {
+                // Those that wait for their turn share its fate, or each would have to find out for itself.
+                for errand in iter::once(errand).chain(self.waiting_for_turn(request.node)) {
+                    self.retry_or_fail(now, errand, error);
+                }
+            }
+        }
+    }
+
+    fn waiting_for_turn(&self, node: NodeRef) -> Vec<ErrandId> {
+        self.errands.to(node).filter(|(_, errand)| errand.stage == Stage::Turn).map(|(id, _)| id).collect()
+    }
+
+    /// A FINDNODE to the node is over: the next errand has its turn.
+    pub(super) fn next_turn(&mut self, now: Time, node: NodeRef) {
+        let next = self.errands.to(node).find(|(_, errand)| errand.stage == Stage::Turn).map(|(id, _)| id);
+        if let Some(next) = next {
+            self.advance(now, next);
+        }
+    }
+
+    /// The node has answered what it answers only to those whose proof it has.
+    pub(super) fn on_served(&mut self, now: Time, node: NodeRef) {
+        if !self.table.endorse(node, now, &self.contacts) && self.proofs.contains(node) {
+            let known = Known { endorsed: now.secs(), ..self.proofs.get(node) };
+            self.proofs.put(node, known, self.config.max_proofs);
         }
     }
 
     fn on_ping_failed(&mut self, now: Time, node: NodeRef, hint: bool, error: CommandError) {
         let age = self.table.get(node, &self.contacts).map(|entry| entry.age(now));
+        let known = self.known(node);
         match self.table.fail(node, &self.contacts, &self.config.table) {
-            Verdict::Unknown => {}
+            Verdict::Unknown => self.on_bootnode_silent(now, node),
+            // The next check says more.
             Verdict::Doubtful(_) => self.recheck_later(now, node),
             Verdict::Removed(promoted) => {
+                self.on_bootnode_silent(now, node);
                 self.forget_member(node, Removal::Dead);
+                let known = Known { endorsed: Secs::NEVER, lost: true, ..known };
+                self.proofs.put(node, known, self.config.max_proofs);
                 self.remember_former(node, age.unwrap_or_default());
                 if let Some(promoted) = promoted {
                     self.proofs.remove(promoted);
@@ -260,7 +291,6 @@ impl<C: Contacts> Engine<C> {
                 self.on_member_lost(now, promoted.is_some());
             }
         }
-        self.on_bootnode_silent(now, node);
         for command in self.take_pings_wanted(node) {
             self.reply(command, Reply::Failed(error));
         }
@@ -300,7 +330,7 @@ impl<C: Contacts> Engine<C> {
         let (node, stage) = (errand.node, errand.stage);
         let endorsed = self.known(node).endorsed.within(self.config.endorsement_lasts, now);
         // After its wait an errand asks anyway: a node that remembers us from before has no reason to ping.
-        let waited = matches!(stage, Stage::AwaitsPing(_));
+        let waited = matches!(stage, Stage::AwaitsPing(_) | Stage::Turn);
         if endorsed || waited {
             return self.make_request(now, id);
         }
@@ -318,9 +348,11 @@ impl<C: Contacts> Engine<C> {
     fn make_request(&mut self, now: Time, id: ErrandId) -> bool {
         let Some(errand) = self.errands.get(id) else { return false };
         let (node, goal) = (errand.node, errand.goal);
-        let asks = |errand: &Errand| matches!((errand.goal, errand.stage), (Goal::Nodes(_), Stage::Requested(_)));
-        if matches!(goal, Goal::Nodes(_)) && self.errands.to(node).any(|(_, other)| asks(other)) {
-            self.set_stage(id, Stage::Behind);
+        if let Goal::Nodes(lookup) = goal
+            && self.requests.is_asked(node, self.contacts.endpoint(node).udp_addr())
+        {
+            self.set_stage(id, Stage::Turn);
+            self.on_query_late(lookup, node);
             return true;
         }
         let expiration = self.expiration(now);
@@ -368,27 +400,19 @@ impl<C: Contacts> Engine<C> {
             return;
         }
         errand.bonded = true;
-        if !self.table.forget_endorsement(node, &self.contacts) && self.proofs.contains(node) {
+        // A replacement has it in both places.
+        self.table.forget_endorsement(node, &self.contacts);
+        if self.proofs.contains(node) {
             let known = Known { endorsed: Secs::NEVER, ..self.proofs.get(node) };
             self.proofs.put(node, known, self.config.max_proofs);
         }
         self.set_stage(id, Stage::Pinged);
         self.advance(now, id);
-        self.next_in_line(now, node);
-    }
-
-    /// A FINDNODE to the node is no longer under way: the next one may go.
-    pub(super) fn next_in_line(&mut self, now: Time, node: NodeRef) {
-        let next = self.errands.to(node).find(|(_, errand)| errand.stage == Stage::Behind).map(|(id, _)| id);
-        if let Some(id) = next {
-            self.make_request(now, id);
-        }
     }
 
     pub(super) fn fail_errand(&mut self, now: Time, id: ErrandId, error: CommandError) {
         self.cancel_errand_timer(id);
         let Some(errand) = self.errands.remove(id) else { return };
-        self.next_in_line(now, errand.node);
         match errand.goal {
             Goal::Nodes(lookup) => self.on_query_failed(now, lookup, errand.node),
             Goal::Record(Some(command)) => self.reply(command, Reply::Failed(error)),
@@ -403,7 +427,7 @@ impl<C: Contacts> Engine<C> {
             && let Stage::Requested(request) = errand.stage
         {
             self.take_request(request);
-            self.next_in_line(now, errand.node);
+            self.next_turn(now, errand.node);
         }
     }
 
@@ -436,7 +460,7 @@ impl<C: Contacts> Engine<C> {
         let quiet = self.is_quiet(now, self.contacts.endpoint(node).udp_addr());
         let endorsed = self.known(node).endorsed.within(self.config.endorsement_lasts, now);
         // It is no hurry: whom this passes over is checked again soon, and says its number again.
-        if stale && !under_way && !quiet && endorsed {
+        if stale && !under_way && !quiet && endorsed && self.has_proved(now, node) {
             self.start_errand(now, node, Goal::Record(None));
         }
     }

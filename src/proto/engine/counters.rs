@@ -10,9 +10,6 @@ pub enum Dropped {
     /// It is no packet.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// It is longer than 1,280 bytes and no NEIGHBORS that we asked for.
-    #[error("longer than 1280 bytes")]
-    Oversized,
     /// It has expired.
     #[error("expired")]
     Expired,
@@ -35,7 +32,7 @@ pub enum Dropped {
 
 impl Dropped {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Dropped; 14] = [
+    pub const ALL: [Dropped; 13] = [
         Dropped::Open(OpenError::TooShort),
         Dropped::Open(OpenError::TooLong),
         Dropped::Open(OpenError::Hash),
@@ -43,7 +40,6 @@ impl Dropped {
         Dropped::Open(OpenError::Payload),
         Dropped::Open(OpenError::SignatureRange),
         Dropped::Open(OpenError::Signature),
-        Dropped::Oversized,
         Dropped::Expired,
         Dropped::Unsolicited,
         Dropped::WrongSender,
@@ -62,7 +58,6 @@ impl Dropped {
             Dropped::Open(OpenError::Payload) => "bad_payload",
             Dropped::Open(OpenError::SignatureRange) => "signature_range",
             Dropped::Open(OpenError::Signature) => "bad_signature",
-            Dropped::Oversized => "oversized",
             Dropped::Expired => "expired",
             Dropped::Unsolicited => "unsolicited",
             Dropped::WrongSender => "wrong_sender",

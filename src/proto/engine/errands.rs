@@ -2,7 +2,7 @@
 //!
 //! A FINDNODE or ENRREQUEST is answered only by a node that has pinged us and got its PONG. When we cannot count on that,
 //! an errand pings the node, waits for its PING (which clients send at once when they do not know us), and then makes its
-//! request. No step waits for a fixed time: the wait for the PING is over when it comes, or after about two round trips,
+//! request. A NEIGHBORS does not say which FINDNODE it answers, so a node is sent one at a time. No step waits for a fixed time: the wait for the PING is over when it comes, or after about two round trips,
 //! since a node that remembers us does not ping.
 
 use std::collections::BTreeMap;
@@ -37,8 +37,8 @@ pub(super) enum Stage {
     Pinged,
     /// It has answered; its own PING is awaited until then.
     AwaitsPing(Time),
-    /// Another FINDNODE to the node is under way. NEIGHBORS does not say what it answers, so they go one by one.
-    Behind,
+    /// A FINDNODE of another errand to the node is under way.
+    Turn,
     /// The request is under way.
     Requested(RequestId),
 }
@@ -99,7 +99,7 @@ impl Errands {
         let stalled = |errand: &Errand| match errand.stage {
             Stage::Requested(id) => requests.get(id).is_none(),
             Stage::Pinged => !requests.nodes().any(|node| node == errand.node),
-            Stage::Behind => !self.to(errand.node).any(|(_, other)| matches!(other.stage, Stage::Requested(_))),
+            Stage::Turn => !requests.nodes_asked().any(|node| node == errand.node),
             Stage::Quiet(_) | Stage::AwaitsPing(_) => false,
         };
         self.all.iter().filter(|(_, errand)| stalled(errand)).map(|(id, _)| *id).collect()

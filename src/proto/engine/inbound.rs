@@ -41,7 +41,7 @@ impl<C: Contacts> Engine<C> {
                     self.requests.at(from).any(|(_, request)| matches!(request.asked, Asked::FindNode { .. }));
                 (!awaited).then_some(Dropped::Unsolicited)
             }
-            _ => packet.is_oversized().then_some(Dropped::Oversized),
+            _ => None,
         };
         match fault {
             None => Ok(()),
@@ -224,6 +224,7 @@ impl<C: Contacts> Engine<C> {
             _ => None,
         });
         self.counters.answered += 1;
+        self.on_served(now, node);
         if let Some(Goal::Record(Some(command))) = errand.map(|errand| errand.goal) {
             self.reply(command, Reply::Record(record.clone()));
         }

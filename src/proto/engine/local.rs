@@ -39,8 +39,20 @@ impl Local {
         Ok(Self { node, record, voted })
     }
 
+    /// Changes what the record says, at the driver's wish. An address that is news counts as configured.
+    pub(super) fn configure(&mut self, content: RecordContent) -> Result<bool, RecordError> {
+        let (old, new) = (&self.node.content, &content);
+        let voted = (
+            if new.v4 == old.v4 { self.voted.0 } else { new.v4.is_none() },
+            if new.v6 == old.v6 { self.voted.1 } else { new.v6.is_none() },
+        );
+        let changed = self.set_content(content)?;
+        self.voted = voted;
+        Ok(changed)
+    }
+
     /// Changes what the record says; the sequence number rises exactly when that makes a difference.
-    pub(super) fn set_content(&mut self, content: RecordContent) -> Result<bool, RecordError> {
+    fn set_content(&mut self, content: RecordContent) -> Result<bool, RecordError> {
         if content == self.node.content {
             return Ok(false);
         }

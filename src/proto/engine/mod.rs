@@ -264,12 +264,12 @@ impl<C: Contacts> Engine<C> {
     }
 
     /// Changes what the local record says. Its sequence number rises exactly when that makes a difference, and an event
-    /// tells of it.
+    /// tells of it. An address that differs from the present one counts as configured: no vote changes it.
     ///
     /// # Errors
     /// When the content does not fit in a record.
     pub fn set_record_content(&mut self, content: RecordContent) -> Result<(), RecordError> {
-        if self.local.set_content(content)? {
+        if self.local.configure(content)? {
             self.emit(Event::LocalRecord(self.local.record.clone()));
         }
         Ok(())
@@ -357,7 +357,8 @@ impl<C: Contacts> Engine<C> {
     fn known(&self, node: NodeRef) -> Known {
         let cached = self.proofs.get(node);
         let entry = self.table.get(node, &self.contacts).or_else(|| self.table.replacement(node, &self.contacts));
-        entry.map_or(cached, |entry| cached.merge(Known { proved: entry.proved, endorsed: entry.endorsed }))
+        entry
+            .map_or(cached, |entry| cached.merge(Known { proved: entry.proved, endorsed: entry.endorsed, lost: false }))
     }
 
     /// Ends the handling of an input: what it stirred up is done, and the store is swept where it wants to be.
@@ -416,17 +417,22 @@ impl<C: Contacts> Engine<C> {
 struct RoundTrip {
     mean: Duration,
     deviation: Duration,
+    measured: bool,
 }
 
 impl Default for RoundTrip {
     fn default() -> Self {
         // Until something is measured, a stranger is late after 0.5 s.
-        Self { mean: Duration::from_millis(250), deviation: Duration::from_millis(63) }
+        Self { mean: Duration::from_millis(250), deviation: Duration::from_millis(63), measured: false }
     }
 }
 
 impl RoundTrip {
     fn measure(&mut self, rtt: Duration) {
+        if !self.measured {
+            *self = Self { mean: rtt, deviation: rtt / 2, measured: true };
+            return;
+        }
         self.deviation = (self.deviation * 3 + self.mean.abs_diff(rtt)) / 4;
         self.mean = (self.mean * 7 + rtt) / 8;
     }

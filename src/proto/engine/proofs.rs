@@ -13,11 +13,17 @@ pub(super) struct Known {
     pub(super) proved: Secs,
     /// When we answered its PING.
     pub(super) endorsed: Secs,
+    /// It was a member and answered no longer. Its proof stands until it expires, but it has to be seen again.
+    pub(super) lost: bool,
 }
 
 impl Known {
     pub(super) fn merge(self, other: Known) -> Known {
-        Known { proved: self.proved.max(other.proved), endorsed: self.endorsed.max(other.endorsed) }
+        Known {
+            proved: self.proved.max(other.proved),
+            endorsed: self.endorsed.max(other.endorsed),
+            lost: self.lost && other.lost,
+        }
     }
 }
 
@@ -68,14 +74,14 @@ mod tests {
     fn the_least_recently_noted_are_forgotten() {
         let mut proofs = Proofs::default();
         for n in 1..=9 {
-            proofs.put(NodeRef(n), Known { proved: Secs(n), endorsed: Secs::NEVER }, 4);
+            proofs.put(NodeRef(n), Known { proved: Secs(n), ..Known::default() }, 4);
             assert!(proofs.len() < 8);
         }
         // 1 to 4 are gone with their generation, 5 to 8 are old, 9 is young.
         assert!(!proofs.contains(NodeRef(4)));
         assert_eq!(proofs.get(NodeRef(5)).proved, Secs(5));
         assert_eq!(proofs.get(NodeRef(9)).proved, Secs(9));
-        proofs.put(NodeRef(5), Known { proved: Secs(50), endorsed: Secs(1) }, 4);
+        proofs.put(NodeRef(5), Known { proved: Secs(50), ..Known::default() }, 4);
         assert_eq!(proofs.len(), 5);
         proofs.remove(NodeRef(5));
         assert_eq!(proofs.get(NodeRef(5)), Known::default());

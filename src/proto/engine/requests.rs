@@ -39,6 +39,13 @@ pub(super) enum Asked {
     },
 }
 
+impl Asked {
+    /// Whether it is a PING to a stranger that pinged us, and nothing else.
+    pub(super) fn is_back(&self) -> bool {
+        matches!(self, Asked::Ping { back: true, .. })
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) node: NodeRef,
@@ -60,6 +67,8 @@ pub(super) struct Requests {
     by_addr: BTreeSet<(SocketAddr, u32)>,
     /// PINGs to strangers in the order in which they were sent; answered ones are left in until they come to the front.
     backs: VecDeque<RequestId>,
+    /// How many of those under way are for nothing else.
+    only_back: usize,
     serial: u32,
 }
 
@@ -68,10 +77,15 @@ impl Requests {
         self.by_addr.len()
     }
 
+    /// Requests that are not merely PINGs to strangers which pinged us.
+    pub(super) fn own(&self) -> usize {
+        self.len() - self.only_back
+    }
+
     pub(super) fn insert(&mut self, request: Request) -> RequestId {
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
-        let (addr, back) = (request.addr, matches!(request.asked, Asked::Ping { back: true, .. }));
+        let (addr, back) = (request.addr, request.asked.is_back());
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some((serial, request));
@@ -86,6 +100,7 @@ impl Requests {
         self.by_addr.insert((addr, slot));
         let id = RequestId { slot, serial };
         if back {
+            self.only_back += 1;
             while self.backs.front().is_some_and(|front| self.get(*front).is_none()) {
                 self.backs.pop_front();
             }
@@ -112,11 +127,23 @@ impl Requests {
         self.get(id)?;
         let (_, request) = self.slots[id.slot as usize].take()?;
         self.by_addr.remove(&(request.addr, id.slot));
+        self.only_back -= usize::from(request.asked.is_back());
         self.free.push(id.slot);
         if self.by_addr.is_empty() {
             *self = Self { serial: self.serial, ..Self::default() };
         }
         Some(request)
+    }
+
+    /// Notes that we want the answer to a PING of our own accord.
+    pub(super) fn want(&mut self, id: RequestId) {
+        if let Some(request) = self.get_mut(id)
+            && let Asked::Ping { back, own_accord, .. } = &mut request.asked
+        {
+            let was_back = std::mem::replace(back, false);
+            *own_accord = true;
+            self.only_back -= usize::from(was_back);
+        }
     }
 
     /// The requests under way to an address.
@@ -137,11 +164,22 @@ impl Requests {
     /// The oldest PING to a stranger that is still under way for nothing else.
     pub(super) fn oldest_back(&mut self) -> Option<RequestId> {
         while let Some(id) = self.backs.pop_front() {
-            if self.get(id).is_some_and(|request| matches!(request.asked, Asked::Ping { back: true, .. })) {
+            if self.get(id).is_some_and(|request| request.asked.is_back()) {
                 return Some(id);
             }
         }
         None
+    }
+
+    /// Whether a FINDNODE is under way to a node.
+    pub(super) fn is_asked(&self, node: NodeRef, addr: SocketAddr) -> bool {
+        self.at(addr).any(|(_, request)| request.node == node && matches!(request.asked, Asked::FindNode { .. }))
+    }
+
+    /// The nodes to which a FINDNODE is under way.
+    pub(super) fn nodes_asked(&self) -> impl Iterator<Item = NodeRef> {
+        let asked = |request: &&Request| matches!(request.asked, Asked::FindNode { .. });
+        self.slots.iter().flatten().map(|(_, request)| request).filter(asked).map(|request| request.node)
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {

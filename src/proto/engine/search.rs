@@ -114,7 +114,7 @@ impl<C: Contacts> Engine<C> {
             {
                 continue;
             }
-            let Some(node) = self.contacts.intern(&contact) else { continue };
+            let Some(node) = self.intern_hearsay(&contact) else { continue };
             if let Some(task) = self.lookups.get_mut(&lookup) {
                 let depth = task.lookup.get(asked).map_or(1, |candidate| candidate.depth).saturating_add(1);
                 task.lookup.add(node, depth, &self.contacts, &self.config.lookup);
@@ -126,7 +126,7 @@ impl<C: Contacts> Engine<C> {
                 *named = named.saturating_add(nodes.len() as u8);
             }
             // What it has said is worth going on with; the rest need not hold up anybody.
-            task.lookup.on_late(asked);
+            task.lookup.on_begun(asked);
             self.stir(lookup);
         }
     }
@@ -147,7 +147,8 @@ impl<C: Contacts> Engine<C> {
         }
         self.trace(now, lookup, errand.node, true);
         self.stir(lookup);
-        self.next_in_line(now, errand.node);
+        self.on_served(now, errand.node);
+        self.next_turn(now, errand.node);
     }
 
     pub(super) fn on_query_late(&mut self, lookup: LookupId, node: NodeRef) {
@@ -237,8 +238,14 @@ impl<C: Contacts> Engine<C> {
         {
             return;
         }
-        if let Some(node) = self.contacts.intern(contact) {
+        if let Some(node) = self.intern_hearsay(contact) {
             self.hint_node(now, node);
         }
+    }
+
+    /// The handle of a contact that somebody else told of: what the node said of itself stays.
+    fn intern_hearsay(&mut self, contact: &Contact) -> Option<NodeRef> {
+        let known = self.contacts.find(&contact.id(), contact.endpoint.udp_addr());
+        known.or_else(|| self.contacts.intern(contact))
     }
 }

@@ -62,6 +62,12 @@ impl Upkeep {
         self.bootnodes.iter().map(|bootnode| bootnode.node)
     }
 
+    /// How much there is of what has a bound: bootnodes, former members, hints, and their PINGs.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> [usize; 4] {
+        [self.bootnodes.len(), self.former.len(), self.hints.len(), self.hint_pings]
+    }
+
     pub(super) fn assert_bounds(&self, config: &Config) {
         assert!(self.bootnodes.len() <= config.refresh.max_bootnodes);
         assert!(self.former.len() <= config.refresh.max_former);
@@ -133,6 +139,11 @@ impl<C: Contacts> Engine<C> {
     /// Makes sure that a member is checked when its time comes.
     pub(super) fn arm_checks(&mut self, now: Time, node: NodeRef) {
         let Some(entry) = self.table.get(node, &self.contacts) else { return };
+        if !entry.is_live() {
+            // It had failed a check when it was displaced, and was promoted now.
+            self.recheck_later(now, node);
+            return;
+        }
         let at = self.table.check_at(entry, &self.config.table).max(now + Duration::from_millis(1));
         self.cancel_recheck(node);
         if self.upkeep.checks_at.is_none_or(|next| at < next) {

@@ -122,13 +122,17 @@ fn a_failed_candidate_is_replaced_by_a_farther_one() {
 #[test]
 fn late_requests_leave_room_for_others_and_their_answers_count() {
     let mut world = World::new();
-    let [a, b, c, d] = world.hear([1, 2, 3, 4]);
+    let [a, b, c, d, e, f, g] = world.hear([1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(world.ask(), [a, b]);
     assert!(world.lookup.on_late(a));
     assert_eq!(world.ask(), [c], "b alone counts against alpha");
     assert!(!world.lookup.on_late(a), "it is late already");
     assert!(world.lookup.on_late(b) && world.lookup.on_late(c));
-    assert_eq!(world.ask(), [], "d is not among the three nearest while those may still answer");
+    assert_eq!(world.ask(), [d, e], "others are asked in the stead of the late");
+    assert!(world.lookup.on_late(d) && world.lookup.on_late(e));
+    assert_eq!(world.ask(), [f], "but no more than k");
+    assert!(world.lookup.on_late(f));
+    assert_eq!((world.ask(), world.state(g)), (vec![], State::Heard));
     assert!(!world.is_done());
     world.lookup.on_response(b);
     world.lookup.on_response(c);
@@ -137,8 +141,8 @@ fn late_requests_leave_room_for_others_and_their_answers_count() {
     assert!(world.is_done());
     assert_eq!(world.result(), [a, b, c]);
     assert!(!world.lookup.on_late(a), "it has answered");
-    assert!(!world.lookup.on_late(d), "it was not asked");
-    assert_eq!((world.state(a), world.state(d)), (State::Answered, State::Heard));
+    assert!(!world.lookup.on_late(g), "it was not asked");
+    assert_eq!((world.state(a), world.state(g)), (State::Answered, State::Heard));
 }
 
 #[test]

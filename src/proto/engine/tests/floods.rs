@@ -1,0 +1,105 @@
+//! Nobody is kept out by the silent, and nobody can make us flood others.
+
+use super::net::*;
+use crate::proto::config::Config;
+use crate::proto::engine::Command;
+use crate::proto::identity::Contact;
+use crate::proto::wire::MessageKind;
+
+const A: &str = "10.0.0.2:30303";
+const B: &str = "10.0.0.3:30303";
+
+/// A newcomer pings; it has its PONG and its proof within 300 ms.
+fn newcomer_is_proved(net: &mut Net, peer: usize) {
+    let begun = net.now;
+    net.bond(peer);
+    assert!(net.now.since(begun) < ms(300));
+}
+
+#[test]
+fn silent_strangers_do_not_keep_out_a_newcomer() {
+    for max_pending in [4096, 64] {
+        let mut config = Config::default();
+        config.requests.max_pending = max_pending;
+        let mut net = Net::alone(config);
+        for n in 0..1000 {
+            let at = addr(&format!("10.1.{}.{}:30303", n / 250, n % 250));
+            let ping = net.make_ping(at);
+            net.forge(&key(1000 + n), at, addr("10.0.0.1:30303"), &ping);
+        }
+        net.run(DELAY);
+        assert_eq!(net.engine(0).under_way().0, max_pending.min(1000));
+        assert_eq!(net.engine(0).counters().sent(MessageKind::Ping), 1000, "each stranger got its PING");
+        assert_eq!(net.engine(0).counters().sent(MessageKind::Pong), 1000);
+        let peer = net.peer(2, addr(A));
+        newcomer_is_proved(&mut net, peer);
+    }
+}
+
+#[test]
+fn silent_nodes_from_neighbors_do_not_keep_out_a_newcomer() {
+    let mut net = Net::alone(Config::default());
+    let teller = net.peer(3, addr(B));
+    net.bond(teller);
+    let mut named = 0;
+    // It names 1,000 nodes that do not exist, 16 at each answer.
+    while named < 1000 {
+        let lookup = net.command(0, Command::Lookup { target: target((named / 16) as u8), until_found: false });
+        net.claim_all(teller);
+        net.run(DELAY);
+        let nodes: Vec<Contact> = (named..named + 16)
+            .map(|n| contact(&key(1000 + n), addr(&format!("10.1.{}.{}:30303", n / 250, n % 250))))
+            .collect();
+        net.send_neighbors(teller, &nodes);
+        net.run(DELAY);
+        net.claim_all(teller);
+        let _ = lookup;
+        named += 16;
+    }
+    let peer = net.peer(2, addr(A));
+    newcomer_is_proved(&mut net, peer);
+    net.run(secs(1));
+    net.claim_all(peer);
+    net.claim_all(teller);
+}
+
+#[test]
+fn requests_of_our_own_do_not_keep_out_a_newcomer() {
+    let mut config = passive();
+    config.requests.max_pending = 64;
+    let mut net = Net::alone(config);
+    let ids: Vec<_> = (0..80)
+        .map(|n| net.command(0, Command::Ping(contact(&key(1000 + n), addr(&format!("10.1.0.{n}:30303"))))))
+        .collect();
+    // An eighth of the places is for strangers.
+    assert_eq!(net.nodes[0].replies.len(), 80 - 56);
+    assert_eq!(net.nodes[0].replies[0].1, ids[56]);
+    assert_eq!(net.engine(0).counters().not_sent, 80 - 56);
+    let peer = net.peer(2, addr(A));
+    newcomer_is_proved(&mut net, peer);
+    for n in 0..20 {
+        let at = addr(&format!("10.2.0.{n}:30303"));
+        let ping = net.make_ping(at);
+        net.forge(&key(2000 + n), at, addr("10.0.0.1:30303"), &ping);
+    }
+    net.run(DELAY);
+    assert_eq!(net.engine(0).under_way().0, 64);
+    // What was asked for by command is not given up for strangers.
+    assert_eq!(net.nodes[0].replies.len(), 80 - 56);
+    net.run(secs(2));
+    assert_eq!(net.nodes[0].replies.len(), 80);
+}
+
+#[test]
+fn nobody_makes_us_knock_at_a_door_more_than_four_times() {
+    let mut net = Net::alone(passive());
+    let victim = net.peer(2, addr(A));
+    for n in 0..20 {
+        let ping = net.make_ping(addr(A));
+        net.forge(&key(1000 + n), addr(A), addr("10.0.0.1:30303"), &ping);
+    }
+    net.run(2 * DELAY);
+    let kinds: Vec<MessageKind> = net.claim_all(victim).iter().map(|got| got.message.kind()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == MessageKind::Ping).count(), 4);
+    assert_eq!(kinds.iter().filter(|kind| **kind == MessageKind::Pong).count(), 20);
+}
