@@ -225,9 +225,8 @@ impl<C: Contacts> Engine<C> {
         let addr = self.contacts.endpoint(node).udp_addr();
         self.requests.ping_to(node, addr).is_none()
             && !self.is_quiet(now, addr)
-            // It has proved itself and got no place.
-            && !self.proofs.get(node).proved.within(self.config.refresh.max_full, now)
             && self.table.has_place(self.contacts.id(node), true, now, &self.contacts, &self.config.table)
+            && self.table.admits_network(node, &self.contacts, &self.config.table)
     }
 }
 

@@ -145,6 +145,11 @@ impl Table {
         }
     }
 
+    /// Whether the limits on nodes of one network would let this node in.
+    pub fn admits_network(&self, node: NodeRef, contacts: &impl Contacts, config: &TableConfig) -> bool {
+        self.over_limit(self.log(node, contacts), node, contacts, config).is_none()
+    }
+
     /// Offers a node that has just proved itself.
     ///
     /// `by_lookup` says that we contacted it of our own accord, because a lookup or a configured contact led to it.
