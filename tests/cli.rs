@@ -280,6 +280,10 @@ fn wrong_usage_is_one_sentence() {
         (&["ping"], "the following required arguments were not provided: <CONTACT>"),
         (&["ping", "x"], "invalid value 'x' for '<CONTACT>': a contact begins with enode:// or enr:"),
         (&["--ephemeral", "--data-dir", "x"], "the argument '--ephemeral' cannot be used with '--data-dir <DIR>'"),
+        (
+            &["-v", "ping", "x"],
+            "the subcommand 'ping' cannot be used with '--verbose...'; options stand after the command",
+        ),
         (&["-v", "-q"], "the argument '--verbose...' cannot be used with '--quiet...'"),
         (
             &["--listen", "30303"],
@@ -339,6 +343,34 @@ fn bad_bootnodes_are_named_with_file_and_line() {
     node.wait_for_log(&format!("WARN {bad}:3: skipped, since it is no contact: there is no @"));
     node.wait_for_log(&format!("WARN {bad}:5: skipped, since it is no contact: the record is not valid"));
     node.wait_for_log(&format!("3 contacts in {bad}"));
+}
+
+/// In a network namespace of its own, so that no query leaves the machine. Where that is not permitted there is no test.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_does_not_resolve_is_no_end() {
+    let home = Home::new();
+    let apart = |args: &[&str]| {
+        let program = kadnode(home.path(), args);
+        let mut command = std::process::Command::new("unshare");
+        command.args(["-rn", "--kill-child"]).arg(program.get_program()).args(program.get_args());
+        command.stdin(std::process::Stdio::null());
+        command
+    };
+    if !apart(&["--version"]).output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: unshare is not there or not permitted");
+        return;
+    }
+    let named = format!("enode://{}@nowhere.invalid:30303", key(1).public_key());
+    let node = Node::spawn(apart(&["--ephemeral", "--bootnode", &named, "--listen", "0.0.0.0:0"]));
+    let said = node.wait_for_log("nowhere.invalid does not resolve");
+    assert!(said.contains(" WARN ") && said.ends_with("trying again in 1 s"), "{said}");
+    node.wait_for_log("trying again in 2 s");
+
+    let output = apart(&["ping", &named]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("error: the host name nowhere.invalid does not resolve: "), "{said}");
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1));
 }
 
 #[test]
