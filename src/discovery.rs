@@ -20,7 +20,9 @@ use crate::proto::contacts::{Contacts, OwnContacts};
 use crate::proto::engine::{
     Command, CommandError, Counters, Engine, EngineError, Event, LocalNode, LookupReport, Pinged, Reply,
 };
-use crate::proto::identity::{Contact, Enode, Host, NodeId, NodeKey, PublicKey, Record, RecordContent, RecordError};
+use crate::proto::identity::{
+    Contact, Endpoint, Enode, Host, NodeId, NodeKey, PublicKey, Record, RecordContent, RecordError,
+};
 use crate::udp::{Driver, Request, Shared, Socket};
 
 /// Requests of handles that wait for the loop; whoever asks beyond that waits.
@@ -270,17 +272,20 @@ impl Discovery {
     }
 
     /// The local enode URL. With a wildcard listening address and no known address of our own it says 127.0.0.1.
+    ///
+    /// The form has a place for a TCP port and none for its absence. Without one the UDP port stands there: many readers
+    /// overlook `?discport=`. The record, PING and NEIGHBORS say that there is none.
     pub fn local_enode(&self) -> Enode {
         let record = self.local_record();
-        if let Some(contact) = record.contact() {
-            return contact.into();
+        if let Some(Contact { key, endpoint: Endpoint { ip, udp, tcp } }) = record.contact() {
+            return Enode { key, host: Host::Ip(ip), tcp: if tcp == 0 { udp } else { tcp }, udp };
         }
         let port = self.shared.local_addr.port();
         let ip = match self.shared.local_addr.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         };
-        Enode { key: self.key, host: Host::Ip(ip), tcp: 0, udp: port }
+        Enode { key: self.key, host: Host::Ip(ip), tcp: port, udp: port }
     }
 
     /// The address that the socket is bound to, with the true port.

@@ -13,7 +13,7 @@ const url = new URL(process.argv[2].replace("enode:", "http:"));
 const bootnode = {
   id: Uint8Array.from(Buffer.from(url.username, "hex")),
   address: url.hostname,
-  udpPort: Number(url.port),
+  udpPort: Number(url.searchParams.get("discport") ?? url.port),
   tcpPort: Number(url.port),
 };
 
