@@ -1,12 +1,16 @@
 //! Runs the real program. Nothing here or in the tests leaves the machine: contacts are always given, and stand on
 //! loopback.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
+
+use kadnode::proto::identity::NodeKey;
 
 /// Longer than anything should take, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,6 +37,65 @@ pub(crate) fn failure(home: &Path, args: &[&str]) -> (i32, String) {
 
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("the program writes UTF-8")
+}
+
+/// A directory for one test, with an empty file of bootnodes in it.
+pub(crate) struct Home {
+    dir: tempfile::TempDir,
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("empty"), "").unwrap();
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The path of a file in it, as text for a command line.
+    pub(crate) fn at(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &str) -> String {
+        fs::write(self.dir.path().join(name), content).unwrap();
+        self.at(name)
+    }
+
+    /// Starts a node with the data directory `data`.
+    pub(crate) fn node(&self, more: &[&str]) -> Node {
+        let (empty, data) = (self.at("empty"), self.at("data"));
+        let mut args = vec!["--bootnodes", &empty, "--data-dir", &data];
+        args.extend(more);
+        Node::start(self.path(), &args)
+    }
+
+    /// Runs a node that must not start with the data directory `data`.
+    pub(crate) fn refused(&self, more: &[&str]) -> (i32, String) {
+        let (empty, data) = (self.at("empty"), self.at("data"));
+        let mut args = vec!["run", "-q", "--bootnodes", &empty, "--data-dir", &data, "--listen", "127.0.0.1:0"];
+        args.extend(more);
+        failure(self.path(), &args)
+    }
+}
+
+pub(crate) fn key(number: u8) -> NodeKey {
+    NodeKey::from_bytes(&[number; 32]).unwrap()
+}
+
+/// An enode URL at a port of loopback.
+pub(crate) fn enode(number: u8, port: u16) -> String {
+    format!("enode://{}@127.0.0.1:{port}", key(number).public_key())
+}
+
+/// A port that is taken and on which nobody answers.
+pub(crate) fn silent() -> (UdpSocket, u16) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
 }
 
 /// A running node; it is killed when the test is over.
