@@ -11,7 +11,7 @@ use tracing::warn;
 use super::args::{BootnodeArgs, Target};
 use super::failure::Failure;
 use super::logging::LogArgs;
-use super::{contacts, oneshot, print};
+use super::{contacts, oneshot, plural, print};
 use crate::proto::engine::{Found, LookupReport, Step};
 use crate::proto::identity::NodeId;
 
@@ -117,8 +117,8 @@ fn as_text(report: &LookupReport, terminal: bool) -> String {
         text,
         "{} {} found; {hops}{queries} {}, {}",
         report.closest.len(),
-        plural(report.closest.len(), "node", "nodes"),
-        plural(queries as usize, "query", "queries"),
+        plural(report.closest.len() as u64, "node", "nodes"),
+        plural(queries.into(), "query", "queries"),
         millis(report.took)
     );
     text
@@ -189,8 +189,4 @@ fn millis(time: Duration) -> String {
 /// Milliseconds, exact to the microsecond.
 fn json_millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
-}
-
-fn plural<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
-    if count == 1 { one } else { many }
 }

@@ -107,6 +107,11 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// The form of a noun that goes with a number.
+fn plural<'a>(count: u64, one: &'a str, many: &'a str) -> &'a str {
+    if count == 1 { one } else { many }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

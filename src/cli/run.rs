@@ -10,7 +10,7 @@ use tracing::{debug, error, info, warn};
 use super::args::{BootnodeArgs, parse_advertise, parse_listen};
 use super::failure::Failure;
 use super::logging::{LogArgs, LogFormat};
-use super::{contacts, print};
+use super::{contacts, plural, print};
 use crate::proto::engine::{Event, Origin, Removal};
 use crate::proto::identity::{Contact, NodeKey};
 use crate::store::{DataDir, fresh_key, fresh_seq};
@@ -188,8 +188,10 @@ async fn status(discovery: &Discovery, json: bool) -> Result<(), Failure> {
         info!(known, live, bonded, packets_in, packets_out, lookups, "status");
     } else {
         info!(
-            "status: {known} nodes known, {live} live, {bonded} bonded; {packets_in} packets in, {packets_out} out; \
-             {lookups} lookups"
+            "status: {known} {} known, {live} live, {bonded} bonded; {packets_in} {} in, {packets_out} out; {lookups} {}",
+            plural(known as u64, "node", "nodes"),
+            plural(packets_in, "packet", "packets"),
+            plural(lookups, "lookup", "lookups"),
         );
     }
     Ok(())

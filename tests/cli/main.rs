@@ -94,7 +94,7 @@ fn two_nodes_find_each_other_and_the_commands_find_them() {
     let added = b.wait_for_log("node added");
     assert!(added.contains(&format!("enode=enode://{}@127.0.0.1:", a.key())), "{added}");
     a.wait_for_log("node added");
-    assert!(a.wait_for_log("status: ").contains("status: 1 nodes known, 1 live"));
+    assert!(a.wait_for_log("status: ").contains("status: 1 node known, 1 live"));
     let id = b.record.parse::<Record>().unwrap().node_id().to_string();
 
     let (code, out, err) = output(home.path(), &["ping", &b.enode]);
