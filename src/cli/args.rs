@@ -26,6 +26,13 @@ pub(super) struct BootnodeArgs {
     pub(super) skip_bad_bootnodes: bool,
 }
 
+impl BootnodeArgs {
+    /// Whether no contact was named at all; a file without contacts is not that.
+    pub(super) fn is_absent(&self) -> bool {
+        self.bootnodes.is_empty() && self.bootnode.is_empty()
+    }
+}
+
 /// What is looked for: a key, and maybe where its node was last known to be.
 #[derive(Clone, Debug)]
 pub(super) struct Target {

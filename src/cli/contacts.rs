@@ -15,7 +15,7 @@ const SHOWN: usize = 10;
 ///
 /// An empty file is an answer too: a node that is to wait until it is contacted.
 pub(super) fn load(args: &BootnodeArgs) -> Result<Vec<Bootnode>, Failure> {
-    if args.bootnodes.is_empty() && args.bootnode.is_empty() {
+    if args.is_absent() {
         let contacts = bootstrap::mainnet();
         info!("no bootnodes were given: using the {} of Ethereum's mainnet that are built in", contacts.len());
         return Ok(contacts);
@@ -62,7 +62,7 @@ fn refuse(path: &Path, file: &BootnodeFile) -> Failure {
     Failure::inputs(sentences, format!("{path}: {valid}"))
 }
 
-/// `1-3, 5, 9-10`. The numbers rise.
+/// `1-3, 5 and 9-10`. The numbers rise.
 fn ranges(numbers: &[usize]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for &number in numbers {
@@ -74,7 +74,11 @@ fn ranges(numbers: &[usize]) -> String {
     let text = |&(first, last): &(usize, usize)| {
         if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
-    ranges.iter().map(text).collect::<Vec<_>>().join(", ")
+    let mut texts: Vec<String> = ranges.iter().map(text).collect();
+    match texts.pop() {
+        Some(last) if !texts.is_empty() => format!("{} and {last}", texts.join(", ")),
+        last => last.unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +87,6 @@ mod tests {
     fn line_numbers_are_told_briefly() {
         assert_eq!(super::ranges(&[]), "");
         assert_eq!(super::ranges(&[4]), "4");
-        assert_eq!(super::ranges(&[1, 2, 3, 5, 9, 10]), "1-3, 5, 9-10");
+        assert_eq!(super::ranges(&[1, 2, 3, 5, 9, 10]), "1-3, 5 and 9-10");
     }
 }

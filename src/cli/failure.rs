@@ -81,7 +81,9 @@ fn sentence(rendered: &str) -> String {
         words += line;
     }
     let words = words.strip_prefix("error: ").unwrap_or(&words);
-    if words.contains("--help") { words.to_owned() } else { format!("{words} (see --help)") }
+    // `kadnode -v ping …`: what clap says is true, and does not say what to do.
+    let hint = if words.starts_with("the subcommand '") { "; options stand after the command" } else { "" };
+    format!("{words}{hint} (see --help)")
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use tracing_subscriber::EnvFilter;
 #[command(next_help_heading = "Log")]
 pub(super) struct LogArgs {
     /// How to write the log: text for people, or one JSON object a line
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, hide_possible_values = false)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
-    /// Log more: -v each node that comes and goes and each lookup, -vv each packet
+    /// Log more: -v nodes that come and go, and lookups; -vv also each packet that is dropped, and why
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
     verbose: u8,
-    /// Log less: -q warnings and errors, -qq errors only
+    /// Log less: -q warnings and errors; -qq errors only
     #[arg(short, long, action = ArgAction::Count)]
     quiet: u8,
 }

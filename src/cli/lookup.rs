@@ -11,7 +11,7 @@ use tracing::warn;
 use super::args::{BootnodeArgs, Target};
 use super::failure::Failure;
 use super::logging::LogArgs;
-use super::{contacts, oneshot, print};
+use super::{contacts, oneshot, plural, print};
 use crate::proto::engine::{Found, LookupReport, Step};
 use crate::proto::identity::NodeId;
 
@@ -20,9 +20,11 @@ Examples:
   kadnode lookup d860…f666 --bootnodes nodes.txt
   kadnode lookup enode://d860…f666@18.138.108.67:30303 --json
 
-The depth of a node is the length of the chain of referrals to it: 1 for a bootnode, 2 for a node that a bootnode named.
-Hops are the depth of the node that first named the nearest one. The distance is the log distance to the target, 0 (the
-target itself) to 256. A node marked as hearsay was named by others and has not answered.";
+The depth of a node is the length of the chain of referrals to it: 1 for a bootnode, 2 for a node that a bootnode named. \
+Hops are the depth of the node that first named the nearest one. The distance is the log distance to the target, 0 (the \
+target itself) to 256. A node marked as hearsay was named by others and has not answered.
+
+A CONTACT that answers serves as the bootnode when none is given.";
 
 /// Find the nodes nearest to a key, with a trace of who was asked.
 #[derive(Debug, clap::Args)]
@@ -44,19 +46,23 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let bootnodes = oneshot::resolve_all(&contacts::load(&args.bootnodes)?).await;
     let discovery = oneshot::start(&bootnodes).await?;
-    let mut first = None;
+    let mut answered = false;
     if let Some(contact) = &args.target.contact {
         // When it answers it is in the table, and the lookup begins with it.
         match oneshot::resolve(contact).await {
             Ok(contact) => match discovery.ping(contact).await {
-                Ok(_) => first = Some(contact),
+                Ok(_) => answered = true,
                 Err(error) => warn!("nothing from the node at {} ({error})", contact.endpoint),
             },
             Err(failure) => warn!("{failure}"),
         }
     }
-    if bootnodes.is_empty() && first.is_none() {
-        return Err(Failure::runtime("there is nobody to ask: no bootnode was given, or none could be resolved"));
+    if bootnodes.is_empty() && !answered {
+        return Err(oneshot::nobody());
+    }
+    // The node's network may be another one than that of the bootnodes that are built in.
+    if !(answered && args.bootnodes.is_absent()) {
+        oneshot::introduce(&discovery, &bootnodes).await?;
     }
     let lookup = discovery.lookup(args.target.key).await;
     let report = lookup.map_err(|error| Failure::runtime(format!("the lookup failed: {error}")))?;
@@ -69,10 +75,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if report.trace.iter().any(|step| step.named.is_some()) {
         return Ok(());
     }
-    Err(Failure::runtime(format!(
-        "none of the {} that were asked first answered: check that they run, and that no firewall drops UDP",
-        contacts::count(report.trace.len())
-    )))
+    Err(oneshot::silence(report.trace.len()))
 }
 
 fn as_text(report: &LookupReport, terminal: bool) -> String {
@@ -114,8 +117,8 @@ fn as_text(report: &LookupReport, terminal: bool) -> String {
         text,
         "{} {} found; {hops}{queries} {}, {}",
         report.closest.len(),
-        plural(report.closest.len(), "node", "nodes"),
-        plural(queries as usize, "query", "queries"),
+        plural(report.closest.len() as u64, "node", "nodes"),
+        plural(queries.into(), "query", "queries"),
         millis(report.took)
     );
     text
@@ -186,8 +189,4 @@ fn millis(time: Duration) -> String {
 /// Milliseconds, exact to the microsecond.
 fn json_millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
-}
-
-fn plural<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
-    if count == 1 { one } else { many }
 }

@@ -21,21 +21,17 @@ use self::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  kadnode                                      join Ethereum's mainnet on UDP port 30303
-  kadnode --bootnodes nodes.txt --listen 0.0.0.0:0
-  kadnode --ephemeral --bootnode enode://d860…f666@18.138.108.67:30303
-  kadnode ping enode://d860…f666@18.138.108.67:30303
-  kadnode lookup d860…f666 --bootnodes nodes.txt
+  kadnode                                              Join Ethereum's mainnet on UDP port 30303
+  kadnode --bootnodes nodes.txt --listen 0.0.0.0:0     Join the network of nodes.txt on a free port
+  kadnode ping enode://d860…f666@18.138.108.67:30303   Ask whether a node is there
+  kadnode lookup d860…f666 --bootnodes nodes.txt       Find the nodes nearest to a key
 
-While it runs, standard output holds exactly two lines: the node's enode URL and its record. The log goes to standard
-error. SIGINT (Ctrl-C) and SIGTERM end it. Exit codes: 0 success, 1 failure, 2 wrong usage or input.";
+Without a command, kadnode runs a node. While it runs, standard output holds exactly two lines: the node's enode URL and \
+its record. The log goes to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage or input.";
 
-/// A discv4 discovery node of the Ethereum network, and tools to ask other nodes.
-///
-/// Without a subcommand it runs a node, as `kadnode run` does.
+/// A discv4 discovery node of the Ethereum network, and tools to ask other nodes
 #[derive(Debug, Parser)]
-#[command(name = "kadnode", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES, max_term_width = 120)]
-#[command(subcommand_help_heading = "Commands", disable_help_subcommand = true)]
+#[command(name = "kadnode", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -109,6 +105,11 @@ fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// The form of a noun that goes with a number.
+fn plural<'a>(count: u64, one: &'a str, many: &'a str) -> &'a str {
+    if count == 1 { one } else { many }
 }
 
 #[cfg(test)]

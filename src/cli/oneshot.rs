@@ -23,8 +23,7 @@ pub(super) async fn start(contacts: &[Contact]) -> Result<Discovery, Failure> {
     let mut config = Config::default();
     config.refresh.enabled = false;
     config.votes.enabled = false;
-    let bootnodes = contacts.iter().copied().map(Bootnode::from);
-    let builder = |key| Discovery::builder(key).config(config.clone()).bootnodes(bootnodes.clone());
+    let builder = |key| Discovery::builder(key).config(config.clone());
     if contacts.iter().any(|contact| contact.endpoint.ip.is_ipv6()) {
         match builder(key.clone()).listen((Ipv6Addr::UNSPECIFIED, 0).into()).start().await {
             // A host without IPv6 may still reach the others.
@@ -33,6 +32,14 @@ pub(super) async fn start(contacts: &[Contact]) -> Result<Discovery, Failure> {
         }
     }
     builder(key).listen((Ipv4Addr::UNSPECIFIED, 0).into()).start().await.map_err(Failure::runtime)
+}
+
+/// Tells a node whom to begin its lookups with.
+pub(super) async fn introduce(discovery: &Discovery, contacts: &[Contact]) -> Result<(), Failure> {
+    for contact in contacts {
+        discovery.add_bootnode((*contact).into()).await.map_err(Failure::runtime)?;
+    }
+    Ok(())
 }
 
 /// Key and address of a contact; a DNS name is resolved, to an IPv4 address if it has one.
@@ -88,7 +95,7 @@ pub(super) fn explain(error: RequestError, contact: &Contact) -> Failure {
     let at = contact.endpoint;
     Failure::runtime(match error {
         RequestError::Command(CommandError::Timeout) => format!(
-            "no answer from {at} to {TRIES} PINGs of 1 s each: check that the address and the UDP port are right, that \
+            "no answer from {at} to {TRIES} tries of 1 s each: check that the address and the UDP port are right, that \
              the node runs, and that no firewall drops UDP"
         ),
         RequestError::Command(CommandError::OtherNode) => {
@@ -102,6 +109,18 @@ pub(super) fn explain(error: RequestError, contact: &Contact) -> Failure {
         }
         other => format!("the request to {at} failed: {other}"),
     })
+}
+
+/// There is no contact to begin with.
+pub(super) fn nobody() -> Failure {
+    Failure::runtime("there is nobody to ask: no bootnode was given, or none could be resolved")
+}
+
+/// None of the contacts to begin with has answered.
+pub(super) fn silence(asked: usize) -> Failure {
+    let who = if asked == 1 { "the one contact".to_owned() } else { format!("none of the {asked} contacts") };
+    let verb = if asked == 1 { "asked did not answer" } else { "asked answered" };
+    Failure::runtime(format!("{who} {verb}: check addresses and ports, and that no firewall drops UDP"))
 }
 
 async fn resolve_name(enode: &Enode, name: &str) -> Result<Contact, Failure> {

@@ -42,20 +42,17 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             Err(failure) => warn!("{failure}; looking for the node by its key"),
         }
     }
+    if bootnodes.is_empty() {
+        return Err(oneshot::nobody());
+    }
+    oneshot::introduce(&discovery, &bootnodes).await?;
     let record = discovery.resolve(args.target.key).await.map_err(|error| match error {
-        RequestError::NotFound { queries } => not_found(queries, bootnodes.len()),
+        RequestError::NotFound { queries } => Failure::runtime(format!(
+            "the node with this key did not answer; {queries} FINDNODE requests were made: the node is offline or in \
+             another network, or the bootnodes did not answer (see `kadnode lookup`)"
+        )),
         other => Failure::runtime(format!("the node was not found: {other}")),
     })?;
     discovery.shutdown().await;
     print(&describe(&record))
-}
-
-fn not_found(queries: u32, bootnodes: usize) -> Failure {
-    Failure::runtime(match (bootnodes, queries) {
-        (0, _) => "there is nobody to ask: the bootnodes that were given name no contact".to_owned(),
-        (_, queries) => format!(
-            "the node with this key did not answer, after {queries} requests to other nodes: it is offline, in another \
-             network, or the bootnodes did not answer"
-        ),
-    })
 }

@@ -10,7 +10,7 @@ use tracing::{debug, error, info, warn};
 use super::args::{BootnodeArgs, parse_advertise, parse_listen};
 use super::failure::Failure;
 use super::logging::{LogArgs, LogFormat};
-use super::{contacts, print};
+use super::{contacts, plural, print};
 use crate::proto::engine::{Event, Origin, Removal};
 use crate::proto::identity::{Contact, NodeKey};
 use crate::store::{DataDir, fresh_key, fresh_seq};
@@ -60,8 +60,6 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if let Some(advertise) = advertise {
         check_family(listen, &advertise)?;
     }
-    // From here on a signal is kept for the loop below.
-    let mut stop = StopSignal::new()?;
     let bootnodes = contacts::load(&args.bootnodes)?;
     let mut builder = if ephemeral {
         Discovery::builder(fresh_key().map_err(Failure::runtime)?).record_seq(fresh_seq())
@@ -72,11 +70,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if let Some(advertise) = advertise {
         builder = builder.advertise(advertise);
     }
+    // Up to here a signal ends the process at once; from here on it is kept for the loop below.
+    let mut stop = StopSignal::new()?;
     let discovery = builder.start().await.map_err(Failure::runtime)?;
     // Nobody is contacted before these are listened to, so that the log misses no event.
     let mut events = discovery.events();
     print(&format!("{}\n{}\n", discovery.local_enode(), discovery.local_record()))?;
-    info!("listening on UDP {}", discovery.local_addr());
+    info!("kadnode {} listens on UDP {}", env!("CARGO_PKG_VERSION"), discovery.local_addr());
     let given = bootnodes.len();
     for bootnode in bootnodes {
         discovery.add_bootnode(bootnode).await.map_err(Failure::runtime)?;
@@ -104,7 +104,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                     any = now;
                     status(&discovery, json).await?;
                     if !any {
-                        warn!("no contact answers any more; trying the bootnodes and former contacts again");
+                        warn!("no contacts: none answers any more; kadnode tries the given and the former ones again");
                     }
                 }
                 Some(Ok(event)) => log_event(&event),
@@ -188,8 +188,10 @@ async fn status(discovery: &Discovery, json: bool) -> Result<(), Failure> {
         info!(known, live, bonded, packets_in, packets_out, lookups, "status");
     } else {
         info!(
-            "status: {known} nodes known, {live} live, {bonded} bonded; {packets_in} packets in, {packets_out} out; \
-             {lookups} lookups"
+            "status: {known} {} known, {live} live, {bonded} bonded; {packets_in} {} in, {packets_out} out; {lookups} {}",
+            plural(known as u64, "node", "nodes"),
+            plural(packets_in, "packet", "packets"),
+            plural(lookups, "lookup", "lookups"),
         );
     }
     Ok(())
@@ -197,9 +199,10 @@ async fn status(discovery: &Discovery, json: bool) -> Result<(), Failure> {
 
 fn warn_of_silence(given: usize) {
     match given {
-        0 => warn!("no contacts: none were given, and nobody has contacted this node yet"),
-        1 => warn!("no contacts: the one that was given has not answered yet; it is tried again, for ever"),
-        _ => warn!("no contacts: none of the {given} that were given has answered yet; they are tried again, for ever"),
+        // That may be just what is wanted of the first node of a network.
+        0 => info!("no contacts: none were given, and nobody has contacted this node yet"),
+        1 => warn!("no contacts: the one that was given has not answered yet; kadnode keeps trying"),
+        _ => warn!("no contacts: none of the {given} that were given has answered yet; kadnode keeps trying"),
     }
 }
 

@@ -137,6 +137,17 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_without_room_for_a_lock_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("LOCK")).unwrap();
+        let error = DataDir::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("cannot write in the data directory {}: ", dir.path().display())),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_file_in_its_place_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
