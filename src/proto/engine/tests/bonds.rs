@@ -3,7 +3,7 @@
 use super::net::*;
 use super::peers::crowded_bucket;
 use crate::proto::config::Config;
-use crate::proto::engine::{Command, CommandError, Dropped, Reply};
+use crate::proto::engine::{Clock, Command, CommandError, Dropped, Reply};
 use crate::proto::identity::{Contact, RecordContent};
 use crate::proto::wire::{EnrResponse, Message, MessageKind, OpenError};
 
@@ -196,6 +196,24 @@ fn what_has_expired_or_is_unknown_gets_nothing() {
     let hash = net.send(peer, &Message::Ping(crate::proto::wire::Ping { expiration: now, ..ping }));
     net.expect_ping(peer);
     net.expect_pong(peer, hash);
+}
+
+#[test]
+fn a_step_of_the_clock_is_followed() {
+    let mut net = Net::alone(passive());
+    let peer = net.peer(2, addr(A));
+    let [early, late] = [0, 3600].map(|later| {
+        let Message::Ping(ping) = net.make_ping(addr(A)) else { unreachable!() };
+        Message::Ping(crate::proto::wire::Ping { expiration: ping.expiration + later, ..ping })
+    });
+    let unix_micros = net.unix(3600) * 1_000_000;
+    net.input(0, |engine, now| engine.set_clock(Clock { now, unix_micros }));
+    net.send(peer, &early);
+    net.expect_nothing(peer, secs(1));
+    assert_eq!(net.dropped(Dropped::Expired), 1);
+    net.send(peer, &late);
+    assert_eq!(net.expect_ping(peer).0.expiration, net.unix(3620));
+    assert_eq!(net.expect(peer).message.kind(), MessageKind::Pong);
 }
 
 #[test]

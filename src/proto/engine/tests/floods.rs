@@ -103,3 +103,30 @@ fn nobody_makes_us_knock_at_a_door_more_than_four_times() {
     assert_eq!(kinds.iter().filter(|kind| **kind == MessageKind::Ping).count(), 4);
     assert_eq!(kinds.iter().filter(|kind| **kind == MessageKind::Pong).count(), 20);
 }
+
+#[test]
+fn a_stranger_whose_place_was_taken_is_left_in_peace_all_the_same() {
+    let mut config = Config::default();
+    config.refresh.min = secs(60);
+    config.requests.max_pending = 8;
+    let mut net = Net::alone(config);
+    let teller = net.peer(3, addr(B));
+    net.bond(teller);
+    net.expect_find(teller);
+    let stranger = net.peer(2, addr(A));
+    let hash = net.send_ping(stranger);
+    let (_, ping) = net.expect_ping(stranger);
+    net.expect_pong(stranger, hash);
+    for n in 0..8 {
+        let at = addr(&format!("10.2.0.{n}:30303"));
+        let ping = net.make_ping(at);
+        net.forge(&key(2000 + n), at, addr("10.0.0.1:30303"), &ping);
+    }
+    net.run(DELAY);
+    assert_eq!(net.engine(0).counters().unanswered, 2, "the oldest two have lost their places");
+    net.send_neighbors(teller, &[net.peer_contact(stranger)]);
+    let (_, again) = net.expect_ping(stranger);
+    assert_eq!(again.at, ping.at + secs(1), "the lookup wants to ask it, and waits until its second is over");
+    net.run(secs(1));
+    net.claim_all(teller);
+}

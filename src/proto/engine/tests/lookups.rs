@@ -85,6 +85,22 @@ fn dead_nodes_hold_up_a_lookup_a_little_and_are_not_in_its_result() {
 }
 
 #[test]
+fn lost_packets_do_not_spoil_a_network() {
+    let mut net = joined(40);
+    net.loss = 0.05;
+    net.run(secs(300));
+    for at in [0, 20] {
+        for n in 0..5 {
+            let report = net.lookup(at, target(n));
+            let found = report.closest.iter().filter(|found| found.answered).map(|found| found.contact);
+            let best = nearest(&net, &target(n).node_id(), at, 16);
+            assert!(found.filter(|contact| best.contains(contact)).count() >= 14);
+            assert!(report.took < secs(4), "{:?}", report.took);
+        }
+    }
+}
+
+#[test]
 fn a_lookup_among_the_dead_ends() {
     let mut net = Net::alone(passive());
     let peer = net.peer(2, addr(A));
