@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ const FOREIGN: usize = 1024;
 pub struct Discovery {
     requests: mpsc::Sender<Request>,
     events: broadcast::Sender<Event>,
+    /// Subscribed before the node started, for the first caller of [`Discovery::events`].
+    first_events: Arc<Mutex<Option<broadcast::Receiver<Event>>>>,
     shared: Arc<Shared>,
     key: PublicKey,
 }
@@ -353,9 +355,10 @@ impl Discovery {
         .await
     }
 
-    /// What happens from now on.
+    /// What happens: for the first caller since the start, for later ones from now on.
     pub fn events(&self) -> Events {
-        Events(BroadcastStream::new(self.events.subscribe()))
+        let first = self.first_events.lock().ok().and_then(|mut first| first.take());
+        Events(BroadcastStream::new(first.unwrap_or_else(|| self.events.subscribe())))
     }
 
     /// The datagrams that arrive from now on and are not discv4, so that another protocol can share the port. The
@@ -489,13 +492,14 @@ impl Builder {
         let seed = random_seed()?;
         let config = Arc::new(self.config);
         let (requests, receiver) = mpsc::channel(REQUESTS);
-        let (events, _) = broadcast::channel(EVENTS);
+        let (events, first) = broadcast::channel(EVENTS);
         let driver = Driver::new(socket, receiver, events.clone(), self.on_record, |clock| {
             Engine::new(local, config, OwnContacts::default(), seed, clock)
         })?;
         let shared = driver.shared();
         tokio::spawn(driver.run());
-        let discovery = Discovery { requests, events, shared, key };
+        let first_events = Arc::new(Mutex::new(Some(first)));
+        let discovery = Discovery { requests, events, first_events, shared, key };
         for bootnode in self.bootnodes {
             // It has just been started.
             let _ = discovery.add_bootnode(bootnode).await;

@@ -5,7 +5,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use alloy_rlp::{Decodable, Encodable};
+use alloy_rlp::Decodable;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use enr::Enr;
 use enr::k256::ecdsa::SigningKey;
 use rlp::RlpStream;
@@ -26,12 +28,21 @@ pub enum RecordError {
     /// Longer than [`MAX_RECORD_LEN`].
     #[error("the record has {0} bytes, and 300 is the most that EIP-778 allows")]
     TooLong(usize),
-    /// Not base64, or bytes after the end.
-    #[error("the record is not URL-safe base64 of one RLP list")]
+    /// Not base64.
+    #[error("the record is not URL-safe base64: a character is wrong or missing")]
+    Base64,
+    /// Not one RLP list of the form that EIP-778 asks for.
+    #[error("the record is damaged: it does not decode")]
     Encoding,
-    /// The content or the signature is wrong.
-    #[error("the record is not valid: {0}")]
-    Invalid(String),
+    /// The signature is not that of the record's own key over its content.
+    #[error("the signature of the record is wrong")]
+    Signature,
+    /// There is no usable secp256k1 key in it.
+    #[error("the record has no valid secp256k1 key")]
+    Key,
+    /// It was signed in another way.
+    #[error("the record is of an identity scheme other than v4")]
+    Scheme,
 }
 
 /// What a node says of itself; [`Record::sign`] makes a record of it.
@@ -108,7 +119,7 @@ impl Record {
             return Err(RecordError::TooLong(raw.len()));
         }
         let mut rest = raw;
-        let enr = Enr::<SigningKey>::decode(&mut rest).map_err(invalid)?;
+        let enr = Enr::<SigningKey>::decode(&mut rest).map_err(refuse)?;
         if !rest.is_empty() {
             return Err(RecordError::Encoding);
         }
@@ -195,21 +206,20 @@ impl FromStr for Record {
     type Err = RecordError;
 
     fn from_str(text: &str) -> Result<Self, RecordError> {
-        if !text.starts_with("enr:") {
-            return Err(RecordError::Prefix);
-        }
-        let enr: Enr<SigningKey> = text.parse().map_err(RecordError::Invalid)?;
-        let mut raw = Vec::new();
-        enr.encode(&mut raw);
-        if raw.len() > MAX_RECORD_LEN {
-            return Err(RecordError::TooLong(raw.len()));
-        }
-        Ok(Self::from_parts(&raw, enr))
+        let base64 = text.strip_prefix("enr:").ok_or(RecordError::Prefix)?;
+        let raw = URL_SAFE_NO_PAD.decode(base64.trim_end_matches('=')).map_err(|_| RecordError::Base64)?;
+        Self::decode(&raw)
     }
 }
 
-fn invalid(error: impl fmt::Display) -> RecordError {
-    RecordError::Invalid(error.to_string())
+fn refuse(error: alloy_rlp::Error) -> RecordError {
+    // The words of the `enr` crate; a test holds them in place.
+    match error {
+        alloy_rlp::Error::Custom("Invalid Signature") => RecordError::Signature,
+        alloy_rlp::Error::Custom("Unknown signature" | "Invalid Secp256k1 Signature") => RecordError::Key,
+        alloy_rlp::Error::Custom("Unsupported identity scheme") => RecordError::Scheme,
+        _ => RecordError::Encoding,
+    }
 }
 
 #[cfg(test)]
@@ -252,6 +262,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_is_named() {
+        let parse = |text: &str| text.parse::<Record>().unwrap_err();
+        assert_eq!(parse("IS4QH"), RecordError::Prefix);
+        assert_eq!(parse("enr:%%"), RecordError::Base64);
+        assert_eq!(parse(&EXAMPLE[..100]), RecordError::Encoding);
+        // The first byte of the signature, and a bit of the key's parity and x.
+        let raw: Record = EXAMPLE.parse().unwrap();
+        let changed = |at: usize, bits: u8| {
+            let mut raw = raw.as_bytes().to_vec();
+            raw[at] ^= bits;
+            Record::decode(&raw).unwrap_err()
+        };
+        assert_eq!(changed(4, 1), RecordError::Signature);
+        let key = raw.as_bytes().windows(9).position(|w| w == b"secp256k1").unwrap() + 10;
+        assert_eq!(changed(key, 1), RecordError::Signature, "the other key with that x");
+        assert_eq!(changed(key, 0x80), RecordError::Key);
+        assert_eq!(changed(key - 10, 1), RecordError::Key, "another name");
+        let v4 = raw.as_bytes().windows(2).position(|w| w == b"v4").unwrap();
+        assert_eq!(changed(v4 + 1, 1), RecordError::Scheme);
+    }
+
+    #[test]
     fn a_changed_byte_is_found_out() {
         let record: Record = EXAMPLE.parse().unwrap();
         for at in 0..record.as_bytes().len() {
@@ -263,8 +295,6 @@ mod tests {
         long.push(0);
         assert_eq!(Record::decode(&long), Err(RecordError::Encoding));
         assert_eq!(Record::decode(&[0; 301]), Err(RecordError::TooLong(301)));
-        assert_eq!("IS4QH".parse::<Record>(), Err(RecordError::Prefix));
-        assert!("enr:%%".parse::<Record>().is_err());
     }
 
     #[test]
