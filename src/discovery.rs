@@ -39,7 +39,8 @@ const FOREIGN: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Discovery {
     requests: mpsc::Sender<Request>,
-    events: broadcast::Sender<Event>,
+    /// Weak, so that subscribers learn of the end while there are handles.
+    events: broadcast::WeakSender<Event>,
     shared: Arc<Shared>,
     key: PublicKey,
 }
@@ -248,8 +249,11 @@ impl Discovery {
     pub async fn add_bootnode(&self, bootnode: Bootnode) -> Result<(), RequestError> {
         let unresolved = match bootnode {
             Bootnode::Record(record) => {
-                let endpoints = [record.endpoint_v4(), record.endpoint_v6()].into_iter().flatten();
-                for endpoint in endpoints {
+                let endpoints = [record.endpoint_v4(), record.endpoint_v6()];
+                if endpoints == [None, None] {
+                    warn!("a bootnode cannot be used: its record holds no address with a UDP port: {record}");
+                }
+                for endpoint in endpoints.into_iter().flatten() {
                     self.send(Request::AddBootnode(Contact { key: *record.public_key(), endpoint })).await?;
                 }
                 return Ok(());
@@ -355,7 +359,12 @@ impl Discovery {
 
     /// What happens from now on.
     pub fn events(&self) -> Events {
-        Events(BroadcastStream::new(self.events.subscribe()))
+        let receiver = match self.events.upgrade() {
+            Some(events) => events.subscribe(),
+            // The node has ended: a channel without a sender says so.
+            None => broadcast::channel(1).1,
+        };
+        Events(BroadcastStream::new(receiver))
     }
 
     /// The datagrams that arrive from now on and are not discv4, so that another protocol can share the port. The
@@ -365,7 +374,9 @@ impl Discovery {
     /// When the node has been shut down.
     pub async fn foreign(&self) -> Result<Foreign, RequestError> {
         let (sender, receiver) = mpsc::channel(FOREIGN);
-        self.send(Request::Foreign(sender)).await?;
+        let (done, answer) = oneshot::channel();
+        self.send(Request::Foreign(sender, done)).await?;
+        answer.await.map_err(|_| RequestError::Closed)?;
         Ok(Foreign(receiver))
     }
 
@@ -463,6 +474,7 @@ impl Builder {
     }
 
     /// Called with the local record at the start, and with each new one before anybody sees it: the place to save it.
+    /// The node handles no packet meanwhile.
     pub fn on_record(mut self, save: impl FnMut(&Record) + Send + 'static) -> Self {
         self.on_record = Box::new(save);
         self
@@ -489,8 +501,9 @@ impl Builder {
         let seed = random_seed()?;
         let config = Arc::new(self.config);
         let (requests, receiver) = mpsc::channel(REQUESTS);
-        let (events, _) = broadcast::channel(EVENTS);
-        let driver = Driver::new(socket, receiver, events.clone(), self.on_record, |clock| {
+        let (sender, _) = broadcast::channel(EVENTS);
+        let events = sender.downgrade();
+        let driver = Driver::new(socket, receiver, sender, self.on_record, |clock| {
             Engine::new(local, config, OwnContacts::default(), seed, clock)
         })?;
         let shared = driver.shared();
@@ -527,7 +540,7 @@ impl Builder {
         };
         match Record::sign(&self.key, last.seq(), content) {
             Ok(record) if record.same_content(last) => last.seq(),
-            _ => last.seq() + 1,
+            _ => last.seq().saturating_add(1),
         }
     }
 }
@@ -579,10 +592,10 @@ async fn resolve_until_found(requests: mpsc::WeakSender<Request>, enode: Enode) 
                 warn!("the bootnode name {name} does not resolve ({error}); trying again in {} s", wait.as_secs());
             }
         }
-        if requests.upgrade().is_none() {
+        tokio::time::sleep(wait).await;
+        if requests.upgrade().is_none_or(|requests| requests.is_closed()) {
             return;
         }
-        tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(60));
     }
 }
