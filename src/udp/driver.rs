@@ -77,8 +77,7 @@ impl SystemClock {
     }
 
     /// The Unix clock's step since it was last looked at, if there was one.
-    fn step(&mut self, now: Time) -> Option<u64> {
-        let unix = unix_micros();
+    fn step(&mut self, now: Time, unix: u64) -> Option<u64> {
         // Wrapping, since a clock may say 1970.
         let expected = self.unix_at_start.wrapping_add(now.0);
         if unix.abs_diff(expected) < CLOCK_STEP {
@@ -193,7 +192,7 @@ impl Driver {
 
     fn follow_clock(&mut self) {
         let now = self.clock.now();
-        if let Some(unix_micros) = self.clock.step(now) {
+        if let Some(unix_micros) = self.clock.step(now, unix_micros()) {
             warn!("the system's clock was set, or the system was asleep: packets carry the new time from now on");
             self.engine.set_clock(Clock { now, unix_micros });
         }
@@ -393,15 +392,14 @@ mod tests {
 
     #[test]
     fn steps_of_the_clock_are_noticed_once_wherever_it_goes() {
-        let mut clock = SystemClock::start();
-        assert_eq!(clock.step(clock.now()), None);
-        // As if the clock had stood there at the start, less than the time since then after 1970 too.
-        for unix_at_start in [0, 1_000_000, u64::MAX - 5, unix_micros() + 3_600_000_000] {
-            clock.unix_at_start = unix_at_start;
-            let now = clock.now();
-            let unix = clock.step(now).expect("the difference is hours");
-            assert!(unix.abs_diff(unix_micros()) < CLOCK_STEP);
-            assert_eq!(clock.step(now), None);
+        let mut clock = SystemClock { start: SystemClock::start().start, unix_at_start: 1_700_000_000_000_000 };
+        let at = |secs: u64, offset: u64| (Time::from_secs(secs), offset + secs * 1_000_000);
+        let mut step = |(now, unix)| clock.step(now, unix);
+        assert_eq!(step(at(5, 1_700_000_000_400_000)), None, "too little for a word");
+        // To 2030, and to a board without a clock that was started after it: less than the node's own time after 1970.
+        for unix in [1_900_000_000_000_000, 7] {
+            assert_eq!(step((Time::from_secs(60), unix)), Some(unix));
+            assert_eq!(step((Time::from_secs(70), unix + 10_000_000)), None);
         }
     }
 }
