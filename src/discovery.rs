@@ -39,7 +39,8 @@ const FOREIGN: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Discovery {
     requests: mpsc::Sender<Request>,
-    events: broadcast::Sender<Event>,
+    /// Weak, so that subscribers learn of the end while there are handles.
+    events: broadcast::WeakSender<Event>,
     /// Subscribed before the node started, for the first caller of [`Discovery::events`].
     first_events: Arc<Mutex<Option<broadcast::Receiver<Event>>>>,
     shared: Arc<Shared>,
@@ -250,8 +251,11 @@ impl Discovery {
     pub async fn add_bootnode(&self, bootnode: Bootnode) -> Result<(), RequestError> {
         let unresolved = match bootnode {
             Bootnode::Record(record) => {
-                let endpoints = [record.endpoint_v4(), record.endpoint_v6()].into_iter().flatten();
-                for endpoint in endpoints {
+                let endpoints = [record.endpoint_v4(), record.endpoint_v6()];
+                if endpoints == [None, None] {
+                    warn!("a bootnode cannot be used: its record holds no address with a UDP port: {record}");
+                }
+                for endpoint in endpoints.into_iter().flatten() {
                     self.send(Request::AddBootnode(Contact { key: *record.public_key(), endpoint })).await?;
                 }
                 return Ok(());
@@ -357,8 +361,15 @@ impl Discovery {
 
     /// What happens: for the first caller since the start, for later ones from now on.
     pub fn events(&self) -> Events {
-        let first = self.first_events.lock().ok().and_then(|mut first| first.take());
-        Events(BroadcastStream::new(first.unwrap_or_else(|| self.events.subscribe())))
+        if let Some(first) = self.first_events.lock().ok().and_then(|mut first| first.take()) {
+            return Events(BroadcastStream::new(first));
+        }
+        let receiver = match self.events.upgrade() {
+            Some(events) => events.subscribe(),
+            // The node has ended: a channel without a sender says so.
+            None => broadcast::channel(1).1,
+        };
+        Events(BroadcastStream::new(receiver))
     }
 
     /// The datagrams that arrive from now on and are not discv4, so that another protocol can share the port. The
@@ -368,7 +379,9 @@ impl Discovery {
     /// When the node has been shut down.
     pub async fn foreign(&self) -> Result<Foreign, RequestError> {
         let (sender, receiver) = mpsc::channel(FOREIGN);
-        self.send(Request::Foreign(sender)).await?;
+        let (done, answer) = oneshot::channel();
+        self.send(Request::Foreign(sender, done)).await?;
+        answer.await.map_err(|_| RequestError::Closed)?;
         Ok(Foreign(receiver))
     }
 
@@ -466,6 +479,7 @@ impl Builder {
     }
 
     /// Called with the local record at the start, and with each new one before anybody sees it: the place to save it.
+    /// The node handles no packet meanwhile.
     pub fn on_record(mut self, save: impl FnMut(&Record) + Send + 'static) -> Self {
         self.on_record = Box::new(save);
         self
@@ -492,8 +506,9 @@ impl Builder {
         let seed = random_seed()?;
         let config = Arc::new(self.config);
         let (requests, receiver) = mpsc::channel(REQUESTS);
-        let (events, first) = broadcast::channel(EVENTS);
-        let driver = Driver::new(socket, receiver, events.clone(), self.on_record, |clock| {
+        let (sender, first) = broadcast::channel(EVENTS);
+        let events = sender.downgrade();
+        let driver = Driver::new(socket, receiver, sender, self.on_record, |clock| {
             Engine::new(local, config, OwnContacts::default(), seed, clock)
         })?;
         let shared = driver.shared();
@@ -531,7 +546,7 @@ impl Builder {
         };
         match Record::sign(&self.key, last.seq(), content) {
             Ok(record) if record.same_content(last) => last.seq(),
-            _ => last.seq() + 1,
+            _ => last.seq().saturating_add(1),
         }
     }
 }
@@ -583,10 +598,10 @@ async fn resolve_until_found(requests: mpsc::WeakSender<Request>, enode: Enode) 
                 warn!("the bootnode name {name} does not resolve ({error}); trying again in {} s", wait.as_secs());
             }
         }
-        if requests.upgrade().is_none() {
+        tokio::time::sleep(wait).await;
+        if requests.upgrade().is_none_or(|requests| requests.is_closed()) {
             return;
         }
-        tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(60));
     }
 }

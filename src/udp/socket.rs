@@ -46,7 +46,11 @@ impl Socket {
     ///
     /// # Errors
     /// Those of the system, such as a port in use. Needs a tokio runtime.
-    pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn bind(mut addr: SocketAddr) -> io::Result<Self> {
+        // An IPv4 address in IPv6 clothing would make a socket that takes IPv4 only and cannot say so.
+        if let IpAddr::V4(ip) = addr.ip().to_canonical() {
+            addr = (ip, addr.port()).into();
+        }
         let raw = RawSocket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
         if addr.is_ipv6() && addr.ip().is_unspecified() {
             // Some systems know no dual-stack sockets; IPv6 alone will do there.
@@ -91,17 +95,26 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends a datagram, from the given local address where the socket listens on several.
-    pub(super) async fn send(&self, to: SocketAddr, from: Option<IpAddr>, contents: &[u8]) -> io::Result<()> {
+    /// Sends a datagram, from the given local address where the socket listens on several. It does not wait: when the
+    /// system's queue is full, that is an error like others.
+    pub(super) fn send(&self, to: SocketAddr, from: Option<IpAddr>, contents: &[u8]) -> io::Result<()> {
         let destination = self.address_for_socket(to);
         let src_ip = from.filter(|_| self.local.ip().is_unspecified());
         let transmit = Transmit { destination, ecn: None, contents, segment_size: None, src_ip };
-        self.io.async_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &transmit)).await
+        self.state.try_send(UdpSockRef::from(&self.io), &transmit)
     }
 
     /// Whether an address of this family can be sent to.
     pub(super) fn reaches(&self, to: SocketAddr) -> bool {
         to.is_ipv4() == self.local.is_ipv4() || (to.is_ipv4() && self.local.ip().is_unspecified())
+    }
+
+    /// Puts a file in place of the socket, so that each call fails.
+    #[cfg(all(test, unix))]
+    pub(super) fn fail_with(&mut self, file: std::os::fd::OwnedFd) {
+        let file = StdSocket::from(file);
+        file.set_nonblocking(true).unwrap();
+        self.io = UdpSocket::from_std(file).unwrap();
     }
 
     fn address_for_socket(&self, to: SocketAddr) -> SocketAddr {
@@ -121,8 +134,12 @@ impl Batch {
     pub(super) fn datagrams(&self) -> impl Iterator<Item = Received<'_>> {
         self.meta[..self.filled].iter().zip(self.bytes.chunks_exact(RUN)).flat_map(|(meta, run)| {
             let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
-            // An empty datagram has no stride.
-            run[..meta.len].chunks(meta.stride.max(1)).map(move |bytes| Received { from, to: meta.dst_ip, bytes })
+            // An empty datagram has no stride, and is one nevertheless.
+            let (len, stride) = (meta.len, meta.stride.max(1));
+            (0..len.max(1)).step_by(stride).map(move |start| {
+                let bytes = &run[start.min(len)..len.min(start + stride)];
+                Received { from, to: meta.dst_ip, bytes }
+            })
         })
     }
 }
