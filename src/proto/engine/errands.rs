@@ -94,15 +94,8 @@ impl Errands {
         self.all.iter().filter(|(_, errand)| errand.goal == Goal::Nodes(lookup)).map(|(id, _)| *id).collect()
     }
 
-    /// Errands that wait for a request that is no longer under way: there must be none.
-    pub(super) fn stalled(&self, requests: &super::requests::Requests) -> Vec<ErrandId> {
-        let stalled = |errand: &Errand| match errand.stage {
-            Stage::Requested(id) => requests.get(id).is_none(),
-            Stage::Pinged => !requests.nodes().any(|node| node == errand.node),
-            Stage::Turn => !requests.nodes_asked().any(|node| node == errand.node),
-            Stage::Quiet(_) | Stage::AwaitsPing(_) => false,
-        };
-        self.all.iter().filter(|(_, errand)| stalled(errand)).map(|(id, _)| *id).collect()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ErrandId, &Errand)> {
+        self.all.iter().map(|(id, errand)| (*id, errand))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -56,9 +56,14 @@ impl Local {
         if content == self.node.content {
             return Ok(false);
         }
-        let record = Record::sign(&self.node.key, self.node.seq + 1, &content)?;
-        self.node.seq += 1;
+        let seq = self.node.seq.saturating_add(1);
+        let record = Record::sign(&self.node.key, seq, &content)?;
         self.node.content = content;
+        // Not all that the content says goes into the record: ports alone do not when there is an address.
+        if record.same_content(&self.record) {
+            return Ok(false);
+        }
+        self.node.seq = seq;
         self.record = Arc::new(record);
         Ok(true)
     }
@@ -132,6 +137,17 @@ mod tests {
         assert_eq!(from(&bound, "127.0.0.1"), ("127.0.0.2".into(), 5));
         let advertised = RecordContent { v4: Some(([1, 2, 3, 4].into(), 6, 7)), ..Default::default() };
         assert_eq!(from(&local("0.0.0.0:5", advertised), "127.0.0.1"), ("1.2.3.4".into(), 6));
+    }
+
+    #[test]
+    fn the_sequence_rises_exactly_when_the_record_changes() {
+        let content = RecordContent { v4: Some(([1, 2, 3, 4].into(), 6, 7)), ..Default::default() };
+        let mut local = local("0.0.0.0:5", content.clone());
+        // Ports without an address go into no record that has one.
+        assert!(!local.configure(RecordContent { ports: Some((9, 9)), ..content.clone() }).unwrap());
+        assert_eq!(local.record.seq(), 7);
+        assert!(local.configure(RecordContent { v4: Some(([1, 2, 3, 4].into(), 6, 8)), ..content }).unwrap());
+        assert_eq!(local.record.seq(), 8);
     }
 
     #[test]

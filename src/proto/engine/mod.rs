@@ -45,7 +45,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub use self::counters::{Counters, Dropped};
-use self::errands::{ErrandId, Errands, LookupId};
+use self::errands::{ErrandId, Errands, LookupId, Stage};
 use self::local::Local;
 pub use self::local::LocalNode;
 pub use self::output::{
@@ -346,7 +346,15 @@ impl<C: Contacts> Engine<C> {
         assert!(self.records.len() <= self.table.len(), "records are kept of members only");
         self.upkeep.assert_bounds(config);
         assert!(self.stirred.is_empty(), "a lookup was left standing");
-        assert_eq!(self.errands.stalled(&self.requests), [], "nothing will ever wake these errands");
+        for (id, errand) in self.errands.iter() {
+            let awaited = match errand.stage {
+                Stage::Requested(request) => self.requests.get(request).is_some(),
+                Stage::Pinged => self.requests.nodes().any(|node| node == errand.node),
+                Stage::Turn => self.requests.nodes_asked().any(|node| node == errand.node),
+                Stage::Quiet(_) | Stage::AwaitsPing(_) => true,
+            };
+            assert!(awaited, "nothing will ever wake errand {id:?}");
+        }
         for node in self.live() {
             // Panics when the handle is not valid.
             self.contacts.id(node);
