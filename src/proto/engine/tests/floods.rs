@@ -130,3 +130,40 @@ fn a_stranger_whose_place_was_taken_is_left_in_peace_all_the_same() {
     net.run(secs(1));
     net.claim_all(teller);
 }
+
+#[test]
+fn hints_are_tried_a_few_at_a_time() {
+    let mut config = Config::default();
+    config.refresh.min = secs(3600);
+    config.lookup.max_hint_pings = 2;
+    config.lookup.max_queries = 1;
+    let mut net = Net::alone(config);
+    let teller = net.peer(3, addr(B));
+    net.bond(teller);
+    net.expect_find(teller);
+    let begun = net.now + DELAY;
+    let silent: Vec<Contact> = (0..8).map(|n| contact(&key(50 + n), addr(&format!("10.2.0.{n}:30303")))).collect();
+    net.send_neighbors(teller, &silent);
+    net.run(ms(5500));
+    let sent = net.nodes[0].sent.iter().filter(|(_, to, _)| to.ip().to_string().starts_with("10.2."));
+    let times: Vec<u64> = sent.map(|(at, ..)| at.since(begun).as_secs()).collect();
+    assert_eq!(times, [0, 0, 1, 1, 2, 2, 3, 3]);
+}
+
+#[test]
+fn nobody_sends_us_where_it_makes_no_sense() {
+    let mut net = Net::new(1);
+    net.add(1, addr("10.0.0.1:30303"), Config::default());
+    let teller = net.peer(3, addr("8.8.8.8:30303"));
+    net.bond(teller);
+    net.expect_find(teller);
+    let places =
+        ["127.0.0.1:30303", "192.168.1.5:30303", "8.8.4.4:53", "8.8.4.4:0", "224.0.0.1:30303", "9.9.9.9:30303"];
+    let nodes = places.map(|place| contact(&key(addr(place).port().into()), addr(place)));
+    net.send_neighbors(teller, &nodes);
+    net.run(ms(500));
+    let sent: Vec<_> =
+        net.nodes[0].sent.iter().map(|(_, to, _)| *to).filter(|to| to.ip() != addr("8.8.8.8:1").ip()).collect();
+    assert_eq!(sent, [addr("9.9.9.9:30303")]);
+    net.claim_all(teller);
+}

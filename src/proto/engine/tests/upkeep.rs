@@ -73,29 +73,43 @@ fn a_node_that_starts_before_its_bootnode_joins_soon_after_it_comes_up() {
 
 #[test]
 fn a_new_bond_has_the_silent_contacts_tried_at_once() {
-    let mut net = Net::alone(Config::default());
+    let mut config = Config::default();
+    // Lookups of its own would try them as well.
+    config.refresh.min = secs(36_000);
+    let mut net = Net::alone(config);
+    let first = net.peer(5, addr("10.0.0.5:30303"));
+    net.bond(first);
+    net.run(secs(3));
     let silent = contact(&key(2), addr(A));
     net.bootnode(0, silent);
-    net.run(secs(300));
-    let before = pings(&net, silent).len();
-    while pings(&net, silent).len() == before {
-        assert!(net.step(net.now + secs(61)));
+    // Its waits have grown to a minute, and it has just been tried.
+    let begun = net.now;
+    while net.now.since(begun) < secs(300) || pings(&net, silent).last().is_none_or(|at| *at != net.now) {
+        assert!(net.step(net.now + secs(60)));
+        answer_pings(&mut net, first);
     }
-    let peer = net.peer(3, addr("10.0.0.3:30303"));
-    net.run(secs(20));
-    assert_eq!(pings(&net, silent).len(), before + 1, "its turn is in a minute");
-    net.bond(peer);
-    assert_eq!(pings(&net, silent).last(), Some(&net.now));
-    // A second bond right after it does not: the contact is not pestered.
-    let other = net.peer(4, addr("10.0.0.4:30303"));
-    net.run(ms(1500));
     let before = pings(&net, silent).len();
-    net.bond(other);
-    assert_eq!(pings(&net, silent).len(), before);
-    net.run(secs(8));
-    assert!(pings(&net, silent).len() > before, "but soon");
-    net.claim_all(peer);
-    net.claim_all(other);
+    net.run(secs(1));
+    answer_pings(&mut net, first);
+    let [second, third] = [3u8, 4].map(|n| net.peer(n.into(), addr(&format!("10.0.0.{n}:30303"))));
+    net.bond(second);
+    assert_eq!(pings(&net, silent).len(), before, "it is not pestered");
+    let live_on = |net: &mut Net| {
+        for _ in 0..190 {
+            net.run(ms(100));
+            answer_pings(net, first);
+            answer_pings(net, second);
+        }
+    };
+    live_on(&mut net);
+    assert_eq!(pings(&net, silent).len(), before + 1, "but tried after an eighth of its wait");
+    live_on(&mut net);
+    assert_eq!(pings(&net, silent).len(), before + 1, "its turn is in a minute");
+    net.bond(third);
+    assert_eq!(pings(&net, silent).last(), Some(&net.now), "and a bond makes it come at once");
+    for peer in [first, second, third] {
+        net.claim_all(peer);
+    }
 }
 
 #[test]
@@ -317,7 +331,7 @@ fn a_node_that_died_and_came_back_is_found_again() {
     let bootnode = net.contact(0);
     net.bootnode(5, bootnode);
     net.run(secs(120));
-    assert_all_know_all(&net, 12);
+    assert_all_know_all(&net, 0..12);
 }
 
 fn small_network(size: u64) -> Net {
@@ -330,13 +344,13 @@ fn small_network(size: u64) -> Net {
         }
     }
     net.run(secs(900));
-    assert_all_know_all(&net, size as usize);
+    assert_all_know_all(&net, 0..size as usize);
     net
 }
 
-fn assert_all_know_all(net: &Net, size: usize) {
-    for at in 0..size {
-        for other in (0..size).filter(|other| *other != at) {
+fn assert_all_know_all(net: &Net, nodes: std::ops::Range<usize>) {
+    for at in nodes.clone() {
+        for other in nodes.clone().filter(|other| *other != at) {
             assert!(net.is_member(at, &net.contact(other)), "{at} does not know {other}");
         }
     }
@@ -344,21 +358,28 @@ fn assert_all_know_all(net: &Net, size: usize) {
 
 #[test]
 fn the_halves_of_a_split_network_find_each_other_again() {
-    let mut net = small_network(12);
-    let half = |addr: std::net::SocketAddr| match addr.ip() {
-        std::net::IpAddr::V4(ip) => ip.octets()[3] <= 6,
-        std::net::IpAddr::V6(_) => unreachable!(),
-    };
-    net.cut = Some(Box::new(move |from, to| half(from) != half(to)));
-    net.run(secs(2 * 3600));
-    for at in 0..12 {
-        for other in (0..12).filter(|other| (*other < 6) != (at < 6)) {
-            assert!(!net.is_member(at, &net.contact(other)), "the halves have dropped each other");
+    // Through the bootnode that all of them know, or through former members when it is gone for good.
+    for bootnode in [true, false] {
+        let mut net = small_network(12);
+        if !bootnode {
+            net.stop(0);
         }
+        let alive = usize::from(!bootnode)..12;
+        let half = |addr: std::net::SocketAddr| match addr.ip() {
+            std::net::IpAddr::V4(ip) => ip.octets()[3] <= 6,
+            std::net::IpAddr::V6(_) => unreachable!(),
+        };
+        net.cut = Some(Box::new(move |from, to| half(from) != half(to)));
+        net.run(secs(2 * 3600));
+        for at in alive.clone() {
+            for other in alive.clone().filter(|other| (*other < 6) != (at < 6)) {
+                assert!(!net.is_member(at, &net.contact(other)), "the halves have dropped each other");
+            }
+        }
+        net.cut = None;
+        net.run(secs(600));
+        assert_all_know_all(&net, alive);
     }
-    net.cut = None;
-    net.run(secs(600));
-    assert_all_know_all(&net, 12);
 }
 
 #[test]
