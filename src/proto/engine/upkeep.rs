@@ -161,11 +161,16 @@ impl<C: Contacts> Engine<C> {
             if self.requests.ping_to(node, addr).is_some() {
                 continue;
             }
-            if started == CHECKS_AT_ONCE || !self.ping(now, node, Why::OwnAccord) {
+            if started == CHECKS_AT_ONCE {
                 next = next.min(now + NEXT_CHECKS);
                 break;
             }
-            started += 1;
+            if self.ping(now, node, Why::OwnAccord) {
+                started += 1;
+            } else {
+                // Too much is under way to its address, which must not hold up the checks of others.
+                next = next.min(now + NEXT_CHECKS);
+            }
         }
         if next != Time::NEVER {
             self.set_checks(Some(next));

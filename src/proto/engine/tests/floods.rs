@@ -1,6 +1,7 @@
 //! Nobody is kept out by the silent, and nobody can make us flood others.
 
 use super::net::*;
+use super::peers::crowded_bucket;
 use crate::proto::config::Config;
 use crate::proto::engine::Command;
 use crate::proto::identity::Contact;
@@ -129,4 +130,25 @@ fn a_stranger_whose_place_was_taken_is_left_in_peace_all_the_same() {
     assert_eq!(again.at, ping.at + secs(1), "the lookup wants to ask it, and waits until its second is over");
     net.run(secs(1));
     net.claim_all(teller);
+}
+
+#[test]
+fn a_member_that_cannot_be_checked_does_not_hold_up_the_checks_of_others() {
+    let mut config = passive();
+    config.requests.max_per_address = 1;
+    let mut net = Net::alone(config);
+    let peers = crowded_bucket(&mut net);
+    for peer in peers {
+        net.bond(peer);
+        net.deafen(peer, true);
+    }
+    let silent = peers.map(|peer| net.peer_contact(peer));
+    let begun = net.now;
+    while net.now < begun + secs(30) {
+        // A question of ours is always under way to the first one's address, where another key is asked for.
+        let occupied = contact(&key(5000), silent[0].endpoint.udp_addr());
+        net.command(0, Command::Ping(occupied));
+        net.run(ms(100));
+    }
+    assert_eq!(silent.map(|contact| net.is_member(0, &contact)), [true, false, false]);
 }
