@@ -159,10 +159,22 @@ impl<C: Contacts> Engine<C> {
         let limits = &self.config.requests;
         // An eighth of the places is for strangers, so that our own requests do not keep them out.
         let full = !asked.is_back() && self.requests.own() >= limits.max_pending - limits.max_pending / 8;
-        if full || addr.port() == 0 || self.requests.at(addr).count() >= limits.max_per_address {
+        if full || addr.port() == 0 {
             self.counters.not_sent += 1;
             return None;
         }
+        if self.requests.at(addr).count() >= limits.max_per_address {
+            // Whoever pings us with many keys, from there or in its name, must not keep us from asking there.
+            let back = self.requests.at(addr).find(|(_, request)| request.asked.is_back() && !asked.is_back());
+            match back.map(|(id, _)| id) {
+                Some(back) => self.fail_request(now, back, CommandError::Busy),
+                None => {
+                    self.counters.not_sent += 1;
+                    return None;
+                }
+            }
+        }
+        let limits = &self.config.requests;
         if self.requests.len() >= limits.max_pending {
             // Silent strangers must not keep out those that come after them.
             match self.requests.oldest_back() {

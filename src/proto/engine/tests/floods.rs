@@ -3,7 +3,7 @@
 use super::net::*;
 use super::peers::crowded_bucket;
 use crate::proto::config::Config;
-use crate::proto::engine::Command;
+use crate::proto::engine::{Command, Reply};
 use crate::proto::identity::Contact;
 use crate::proto::wire::MessageKind;
 
@@ -130,6 +130,29 @@ fn a_stranger_whose_place_was_taken_is_left_in_peace_all_the_same() {
     assert_eq!(again.at, ping.at + secs(1), "the lookup wants to ask it, and waits until its second is over");
     net.run(secs(1));
     net.claim_all(teller);
+}
+
+#[test]
+fn whoever_pings_with_many_keys_does_not_keep_us_from_asking_at_that_address() {
+    let mut net = Net::alone(passive());
+    let peer = net.peer(2, addr(A));
+    for n in 0..4 {
+        let ping = net.make_ping(addr(A));
+        net.forge(&key(1000 + n), addr(A), addr("10.0.0.1:30303"), &ping);
+    }
+    net.run(2 * DELAY);
+    assert_eq!(net.claim_all(peer).len(), 8);
+    let id = net.command(0, Command::Ping(net.peer_contact(peer)));
+    let (_, ping) = net.expect_ping(peer);
+    net.send_pong(peer, ping.hash);
+    assert!(matches!(net.reply(0, id), Reply::Ping(_)));
+    // The door is not knocked at more often for all that.
+    let another = net.make_ping(addr(A));
+    net.forge(&key(2000), addr(A), addr("10.0.0.1:30303"), &another);
+    net.forge(&key(2001), addr(A), addr("10.0.0.1:30303"), &another);
+    net.run(2 * DELAY);
+    assert_eq!(net.kinds(peer), [MessageKind::Ping, MessageKind::Pong, MessageKind::Pong]);
+    net.claim_all(peer);
 }
 
 #[test]
