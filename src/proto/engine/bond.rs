@@ -96,7 +96,13 @@ impl<C: Contacts> Engine<C> {
         let before = self.known(node);
         let known = before.merge(Known { proved: now.secs(), endorsed, lost: false });
         let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt };
+        let member = self.table.find(self.contacts.id(node), &self.contacts).map(|entry| entry.node);
+        let left = member.map(|member| (member, self.known(member)));
         let offer = self.table.offer(node, proof, own_accord, now, &self.contacts, &self.config.table);
+        if let (Offer::Moved(_), Some((left, known))) = (offer, left) {
+            // It may still ask from where it was: its proof there stands until it expires.
+            self.proofs.put(left, Known { lost: true, ..known }, self.config.max_proofs);
+        }
         self.on_offer(now, node, known, offer);
         // First, since the other would ping it again.
         self.on_bootnode_answered(now, node);
