@@ -96,7 +96,13 @@ impl<C: Contacts> Engine<C> {
         let before = self.known(node);
         let known = before.merge(Known { proved: now.secs(), endorsed, lost: false });
         let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt };
+        let member = self.table.find(self.contacts.id(node), &self.contacts).map(|entry| entry.node);
+        let left = member.map(|member| (member, self.known(member)));
         let offer = self.table.offer(node, proof, own_accord, now, &self.contacts, &self.config.table);
+        if let (Offer::Moved(_), Some((left, known))) = (offer, left) {
+            // It may still ask from where it was: its proof there stands until it expires.
+            self.proofs.put(left, Known { lost: true, ..known }, self.config.max_proofs);
+        }
         self.on_offer(now, node, known, offer);
         // First, since the other would ping it again.
         self.on_bootnode_answered(now, node);
@@ -159,10 +165,22 @@ impl<C: Contacts> Engine<C> {
         let limits = &self.config.requests;
         // An eighth of the places is for strangers, so that our own requests do not keep them out.
         let full = !asked.is_back() && self.requests.own() >= limits.max_pending - limits.max_pending / 8;
-        if full || addr.port() == 0 || self.requests.at(addr).count() >= limits.max_per_address {
+        if full || addr.port() == 0 {
             self.counters.not_sent += 1;
             return None;
         }
+        if self.requests.at(addr).count() >= limits.max_per_address {
+            // Whoever pings us with many keys, from there or in its name, must not keep us from asking there.
+            let back = self.requests.at(addr).find(|(_, request)| request.asked.is_back() && !asked.is_back());
+            match back.map(|(id, _)| id) {
+                Some(back) => self.fail_request(now, back, CommandError::Busy),
+                None => {
+                    self.counters.not_sent += 1;
+                    return None;
+                }
+            }
+        }
+        let limits = &self.config.requests;
         if self.requests.len() >= limits.max_pending {
             // Silent strangers must not keep out those that come after them.
             match self.requests.oldest_back() {

@@ -86,6 +86,7 @@ impl<C: Contacts> Engine<C> {
             self.upkeep.connected = true;
             self.emit(Event::Contacts { any: true });
             if self.config.refresh.enabled {
+                self.set_refresh(None);
                 self.upkeep.refresh_every = Duration::ZERO;
                 let target = *self.local_key();
                 if self.start_lookup(now, target, Origin::Itself, None).is_none() {
@@ -134,6 +135,20 @@ impl<C: Contacts> Engine<C> {
             bootnode.backoff = self.config.refresh.retry_min;
         }
         self.on_bootnodes_due(now);
+        self.upkeep.refresh_every = self.config.refresh.retry_min;
+        self.seek_former(now);
+    }
+
+    /// With an empty table there is nobody to look around with. Former members are tried as bootnodes are, with the same
+    /// waits: who began a network has no bootnodes.
+    fn seek_former(&mut self, now: Time) {
+        if !self.config.refresh.enabled || self.upkeep.former.is_empty() {
+            return;
+        }
+        self.ping_former(now);
+        let every = self.upkeep.refresh_every.max(Duration::from_millis(1));
+        self.upkeep.refresh_every = (every * 2).min(self.config.refresh.retry_max);
+        self.set_refresh(Some(now + every));
     }
 
     /// Makes sure that a member is checked when its time comes.
@@ -161,11 +176,16 @@ impl<C: Contacts> Engine<C> {
             if self.requests.ping_to(node, addr).is_some() {
                 continue;
             }
-            if started == CHECKS_AT_ONCE || !self.ping(now, node, Why::OwnAccord) {
+            if started == CHECKS_AT_ONCE {
                 next = next.min(now + NEXT_CHECKS);
                 break;
             }
-            started += 1;
+            if self.ping(now, node, Why::OwnAccord) {
+                started += 1;
+            } else {
+                // Too much is under way to its address, which must not hold up the checks of others.
+                next = next.min(now + NEXT_CHECKS);
+            }
         }
         if next != Time::NEVER {
             self.set_checks(Some(next));
@@ -330,6 +350,7 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn on_refresh_due(&mut self, now: Time) {
         self.upkeep.refresh_at = None;
         if self.table.is_empty() {
+            self.seek_former(now);
             return;
         }
         // Our own neighbourhood, which only we look for so closely, and some other place.
@@ -342,10 +363,17 @@ impl<C: Contacts> Engine<C> {
         }
         // Old acquaintances, so that the halves of a network that was split find each other again.
         let bootnode = self.upkeep.bootnodes.choose(&mut self.rng).map(|bootnode| bootnode.node);
-        let former = (0..self.upkeep.former.len()).collect::<Vec<_>>();
-        let former: Vec<NodeRef> =
-            former.sample(&mut self.rng, self.config.refresh.former_pings).map(|&at| self.upkeep.former[at]).collect();
-        for node in bootnode.into_iter().chain(former) {
+        if let Some(bootnode) = bootnode {
+            self.ping(now, bootnode, Why::OwnAccord);
+        }
+        self.ping_former(now);
+    }
+
+    /// Pings a few former members.
+    fn ping_former(&mut self, now: Time) {
+        let former = self.upkeep.former.make_contiguous();
+        let few: Vec<NodeRef> = former.sample(&mut self.rng, self.config.refresh.former_pings).copied().collect();
+        for node in few {
             self.ping(now, node, Why::OwnAccord);
         }
     }

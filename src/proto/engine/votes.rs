@@ -24,8 +24,9 @@ impl Votes {
         now: Time,
         config: &VoteConfig,
     ) -> Option<SocketAddr> {
-        // Only the internet can tell what we look like on the internet.
-        if AddressClass::of(voter) != AddressClass::Global || AddressClass::of(seen.ip()) != AddressClass::Global {
+        // Only the internet can tell what we look like on the internet, and over IPv4 nobody has seen an IPv6 address.
+        let global = |ip| AddressClass::of(ip) == AddressClass::Global;
+        if !global(voter) || !global(seen.ip()) || voter.is_ipv4() != seen.is_ipv4() || seen.port() == 0 {
             return None;
         }
         self.by_voter.insert(Prefix::of(voter), (now, seen));
@@ -89,5 +90,17 @@ mod tests {
         assert_eq!(votes.len(), config.max_votes);
         assert_eq!(votes.note("10.0.0.1".parse().unwrap(), us, Time::ZERO, &config), None);
         assert_eq!(votes.note(voter(1), "10.0.0.1:1".parse().unwrap(), Time::ZERO, &config), None);
+    }
+
+    #[test]
+    fn nobody_sees_an_address_of_another_family_or_a_port_of_0() {
+        let config = VoteConfig::default();
+        for nonsense in ["[2a00::1]:30303", "9.9.9.9:0"] {
+            let mut votes = Votes::default();
+            for n in 1..=9 {
+                assert_eq!(votes.note(voter(n), nonsense.parse().unwrap(), Time::ZERO, &config), None);
+            }
+            assert_eq!(votes.len(), 0);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::net::*;
 use super::peers::crowded_bucket;
 use crate::proto::config::Config;
+use crate::proto::contacts::Contacts;
 use crate::proto::engine::{Clock, Command, CommandError, Dropped, Reply};
 use crate::proto::identity::{Contact, RecordContent};
 use crate::proto::wire::{EnrResponse, Message, MessageKind, OpenError};
@@ -466,4 +467,23 @@ fn a_record_has_to_be_the_nodes_own() {
     let hash = net.send(peer, &request);
     let Message::EnrResponse(answer) = net.expect(peer).message else { panic!() };
     assert_eq!((answer.request_hash, &answer.record[..]), (hash, net.engine(0).local_record().as_bytes()));
+}
+
+#[test]
+fn who_moves_keeps_its_proof_where_it_was() {
+    let mut config = passive();
+    config.table.first_check = secs(600);
+    config.table.min_check = secs(600);
+    let mut net = Net::alone(config);
+    let here = net.peer(2, addr(A));
+    let there = net.peer(2, addr("10.0.0.9:30303"));
+    net.bond(here);
+    net.run(secs(40));
+    net.bond(there);
+    let member = net.engine(0).table().entries().next().unwrap().1.node;
+    assert_eq!(net.engine(0).contacts().contact(member), net.peer_contact(there), "it is a member at its new address");
+    for peer in [here, there] {
+        net.send_find(peer, target(1));
+        assert_eq!(net.expect_neighbors(peer), []);
+    }
 }

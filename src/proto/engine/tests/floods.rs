@@ -1,8 +1,9 @@
 //! Nobody is kept out by the silent, and nobody can make us flood others.
 
 use super::net::*;
+use super::peers::crowded_bucket;
 use crate::proto::config::Config;
-use crate::proto::engine::Command;
+use crate::proto::engine::{Command, Reply};
 use crate::proto::identity::Contact;
 use crate::proto::wire::MessageKind;
 
@@ -166,4 +167,48 @@ fn nobody_sends_us_where_it_makes_no_sense() {
         net.nodes[0].sent.iter().map(|(_, to, _)| *to).filter(|to| to.ip() != addr("8.8.8.8:1").ip()).collect();
     assert_eq!(sent, [addr("9.9.9.9:30303")]);
     net.claim_all(teller);
+}
+
+#[test]
+fn whoever_pings_with_many_keys_does_not_keep_us_from_asking_at_that_address() {
+    let mut net = Net::alone(passive());
+    let peer = net.peer(2, addr(A));
+    for n in 0..4 {
+        let ping = net.make_ping(addr(A));
+        net.forge(&key(1000 + n), addr(A), addr("10.0.0.1:30303"), &ping);
+    }
+    net.run(2 * DELAY);
+    assert_eq!(net.claim_all(peer).len(), 8);
+    let id = net.command(0, Command::Ping(net.peer_contact(peer)));
+    let (_, ping) = net.expect_ping(peer);
+    net.send_pong(peer, ping.hash);
+    assert!(matches!(net.reply(0, id), Reply::Ping(_)));
+    // The door is not knocked at more often for all that.
+    let another = net.make_ping(addr(A));
+    net.forge(&key(2000), addr(A), addr("10.0.0.1:30303"), &another);
+    net.forge(&key(2001), addr(A), addr("10.0.0.1:30303"), &another);
+    net.run(2 * DELAY);
+    assert_eq!(net.kinds(peer), [MessageKind::Ping, MessageKind::Pong, MessageKind::Pong]);
+    net.claim_all(peer);
+}
+
+#[test]
+fn a_member_that_cannot_be_checked_does_not_hold_up_the_checks_of_others() {
+    let mut config = passive();
+    config.requests.max_per_address = 1;
+    let mut net = Net::alone(config);
+    let peers = crowded_bucket(&mut net);
+    for peer in peers {
+        net.bond(peer);
+        net.deafen(peer, true);
+    }
+    let silent = peers.map(|peer| net.peer_contact(peer));
+    let begun = net.now;
+    while net.now < begun + secs(30) {
+        // A question of ours is always under way to the first one's address, where another key is asked for.
+        let occupied = contact(&key(5000), silent[0].endpoint.udp_addr());
+        net.command(0, Command::Ping(occupied));
+        net.run(ms(100));
+    }
+    assert_eq!(silent.map(|contact| net.is_member(0, &contact)), [true, false, false]);
 }

@@ -319,6 +319,30 @@ fn an_emptied_table_goes_back_to_the_bootnodes_at_once() {
 }
 
 #[test]
+fn an_emptied_table_without_bootnodes_goes_back_to_former_members() {
+    let mut net = Net::new(3);
+    for n in 0..2 {
+        net.add(n + 1, addr(&format!("10.0.0.{}:30303", n + 1)), Config::default());
+    }
+    let first = net.contact(0);
+    net.bootnode(1, first);
+    net.run(secs(1200));
+    let other = net.contact(1);
+    assert!(net.is_member(0, &other));
+    net.stop(1);
+    net.run(secs(300));
+    assert!(net.engine(0).table().is_empty());
+    // It comes back and knows nobody; the first one has to find it.
+    net.start(1);
+    net.run(secs(62));
+    assert!(net.is_member(0, &other) && net.is_member(1, &first));
+    let times = pings(&net, other);
+    net.stop(1);
+    net.run(secs(600));
+    assert!(pings(&net, other).len() < times.len() + 60, "and not in a hurry");
+}
+
+#[test]
 fn a_node_that_died_and_came_back_is_found_again() {
     let mut net = small_network(12);
     net.stop(5);
