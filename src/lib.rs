@@ -43,6 +43,7 @@ pub mod bootstrap;
 pub mod cli;
 mod discovery;
 pub mod proto;
+pub mod sim;
 pub mod store;
 mod udp;
 

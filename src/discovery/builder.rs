@@ -12,7 +12,7 @@ use super::{Discovery, EVENTS, REQUESTS};
 use crate::bootstrap::Bootnode;
 use crate::proto::config::Config;
 use crate::proto::contacts::OwnContacts;
-use crate::proto::engine::{Engine, EngineError, LocalNode};
+use crate::proto::engine::{Engine, EngineError, LocalKey, LocalNode};
 use crate::proto::identity::{NodeKey, Record, RecordContent};
 use crate::udp::{Driver, Socket};
 
@@ -144,7 +144,7 @@ impl Builder {
         let key = *self.key.public_key();
         let local = LocalNode {
             seq: self.next_seq(&content),
-            key: Arc::new(self.key),
+            key: LocalKey::Private(Arc::new(self.key)),
             content,
             bound,
             host: crate::udp::host_addresses(),

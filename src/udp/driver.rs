@@ -118,9 +118,10 @@ impl Driver {
     ) -> Result<Self, E> {
         let clock = SystemClock::start();
         let engine = engine(Clock { now: clock.now(), unix_micros: clock.unix_at_start })?;
-        on_record(engine.local_record());
-        let shared =
-            Arc::new(Shared { record: RwLock::new(engine.local_record().clone()), local_addr: socket.local_addr() });
+        let record =
+            engine.local_record().expect("an engine behind a socket has a private key, and so a record").clone();
+        on_record(&record);
+        let shared = Arc::new(Shared { record: RwLock::new(record), local_addr: socket.local_addr() });
         Ok(Self {
             engine,
             socket,
@@ -316,7 +317,7 @@ mod tests {
 
     fn driver(socket: Socket) -> (Driver, mpsc::Sender<Request>) {
         let local = LocalNode {
-            key: Arc::new(NodeKey::from_bytes(&[1; 32]).unwrap()),
+            key: crate::proto::engine::LocalKey::Private(Arc::new(NodeKey::from_bytes(&[1; 32]).unwrap())),
             content: RecordContent::default(),
             seq: 1,
             bound: socket.local_addr(),

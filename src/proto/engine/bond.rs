@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::errands::{Errand, ErrandId, Goal, Stage};
 use super::proofs::Known;
 use super::requests::{Asked, Request};
-use super::{CommandError, CommandId, Engine, Event, MAX_QUIET, Output, Pinged, Removal, Reply, RequestId, Timer};
+use super::{CommandError, CommandId, Engine, MAX_QUIET, Output, Pinged, Removal, Reply, RequestId, Timer};
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::identity::Contact;
 use crate::proto::table::{Offer, Proof, Verdict};
@@ -47,7 +47,7 @@ impl<C: Contacts> Engine<C> {
             from: self.local.endpoint_for(addr.ip()),
             to: to.into(),
             expiration: self.expiration(now),
-            enr_seq: Some(self.local.record.seq()),
+            enr_seq: self.local.seq(),
         });
         self.request(now, node, asked, ping).is_some()
     }
@@ -116,7 +116,7 @@ impl<C: Contacts> Engine<C> {
                 self.votes.note(request.addr.ip(), SocketAddr::new(ip, pong.to.udp), now, &self.config.votes)
             && self.local.set_voted(agreed)
         {
-            self.emit(Event::LocalRecord(self.local.record.clone()));
+            self.emit_local_record();
         }
         for command in self.take_pings_wanted(node) {
             let our_address = pong.to.ip;

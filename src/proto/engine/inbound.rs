@@ -8,7 +8,7 @@ use super::{Dropped, Engine, Event, Reply};
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::engine::errands::Goal;
 use crate::proto::engine::output::CommandError;
-use crate::proto::identity::{Contact, Endpoint, Record, may_tell};
+use crate::proto::identity::{Contact, Endpoint, NodeId, Record, may_tell};
 use crate::proto::table::Closest;
 use crate::proto::time::Time;
 use crate::proto::wire::{
@@ -19,6 +19,7 @@ use crate::proto::wire::{
 /// A message with what the packet around it tells.
 struct From {
     addr: SocketAddr,
+    id: NodeId,
     contact: Contact,
     hash: Hash,
 }
@@ -64,7 +65,8 @@ impl<C: Contacts> Engine<C> {
         }
         let kind = opened.message.kind();
         let endpoint = Endpoint::new(from.ip(), from.port(), 0);
-        let who = From { addr: from, contact: Contact { key: opened.sender, endpoint }, hash: opened.hash };
+        let who =
+            From { addr: from, id: opened.id, contact: Contact { key: opened.sender, endpoint }, hash: opened.hash };
         let result = match opened.message {
             Message::Ping(ping) => self.on_ping(now, who, &ping),
             Message::Pong(pong) => self.on_pong(now, &who, &pong),
@@ -95,7 +97,7 @@ impl<C: Contacts> Engine<C> {
             to: WireEndpoint { ip: Some(from.addr.ip()), udp: from.addr.port(), tcp: ping.from.tcp },
             ping_hash: from.hash,
             expiration: self.expiration(now),
-            enr_seq: Some(self.local.record.seq()),
+            enr_seq: self.local.seq(),
         };
         self.transmit(from.addr, Message::Pong(pong), None);
         if let Some(node) = node {
@@ -196,8 +198,10 @@ impl<C: Contacts> Engine<C> {
 
     fn on_enr_request(&mut self, now: Time, from: &From, _request: &EnrRequest) -> Result<(), Dropped> {
         self.proved_sender(now, from)?;
-        let record = self.local.record.as_bytes().to_vec();
-        self.transmit(from.addr, Message::EnrResponse(EnrResponse { request_hash: from.hash, record }), None);
+        if let Some(record) = &self.local.record {
+            let record = record.as_bytes().to_vec();
+            self.transmit(from.addr, Message::EnrResponse(EnrResponse { request_hash: from.hash, record }), None);
+        }
         Ok(())
     }
 
@@ -251,8 +255,7 @@ impl<C: Contacts> Engine<C> {
 
     /// The sender, if it has proved its endpoint to us.
     fn proved_sender(&self, now: Time, from: &From) -> Result<NodeRef, Dropped> {
-        let id = from.contact.id();
-        match self.contacts.find(&id, from.addr) {
+        match self.contacts.find(&from.id, from.addr) {
             Some(node) if self.has_proved(now, node) => Ok(node),
             _ => Err(Dropped::Unproved),
         }

@@ -3,14 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use crate::proto::identity::{AddressClass, Endpoint, NodeKey, Record, RecordContent, RecordError};
+use crate::proto::identity::{AddressClass, Endpoint, NodeId, NodeKey, PublicKey, Record, RecordContent, RecordError};
 use crate::proto::wire::WireEndpoint;
 
 /// What the driver knows of the local node.
 #[derive(Clone, Debug)]
 pub struct LocalNode {
-    /// The private key.
-    pub key: Arc<NodeKey>,
+    /// Who it is.
+    pub key: LocalKey,
     /// What the record says. When it names an address, no vote changes it.
     pub content: RecordContent,
     /// The sequence number of the record.
@@ -24,17 +24,56 @@ pub struct LocalNode {
     pub tcp: u16,
 }
 
+/// The identity of the local node.
+#[derive(Clone, Debug)]
+pub enum LocalKey {
+    /// A node that signs what it says.
+    Private(Arc<NodeKey>),
+    /// A node that speaks in messages only, which nobody seals: in a simulation. It has no record.
+    Public(PublicKey, NodeId),
+}
+
+impl LocalKey {
+    /// The public key.
+    pub fn public_key(&self) -> &PublicKey {
+        match self {
+            LocalKey::Private(key) => key.public_key(),
+            LocalKey::Public(key, _) => key,
+        }
+    }
+
+    /// The node ID.
+    pub fn id(&self) -> NodeId {
+        match self {
+            LocalKey::Private(key) => key.id(),
+            LocalKey::Public(_, id) => *id,
+        }
+    }
+
+    /// The private key, if there is one.
+    pub fn private(&self) -> Option<&NodeKey> {
+        match self {
+            LocalKey::Private(key) => Some(key),
+            LocalKey::Public(..) => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Local {
     pub(super) node: LocalNode,
-    pub(super) record: Arc<Record>,
+    /// There is one exactly when there is a private key.
+    pub(super) record: Option<Arc<Record>>,
     /// Votes may fill in an address of that family.
     voted: (bool, bool),
 }
 
 impl Local {
     pub(super) fn new(node: LocalNode) -> Result<Self, RecordError> {
-        let record = Arc::new(Record::sign(&node.key, node.seq, &node.content)?);
+        let record = match node.key.private() {
+            Some(key) => Some(Arc::new(Record::sign(key, node.seq, &node.content)?)),
+            None => None,
+        };
         let voted = (node.content.v4.is_none(), node.content.v6.is_none());
         Ok(Self { node, record, voted })
     }
@@ -56,16 +95,20 @@ impl Local {
         if content == self.node.content {
             return Ok(false);
         }
-        let seq = self.node.seq.saturating_add(1);
-        let record = Record::sign(&self.node.key, seq, &content)?;
-        self.node.content = content;
-        // Not all that the content says goes into the record: ports alone do not when there is an address.
-        if record.same_content(&self.record) {
+        let (Some(key), Some(last)) = (self.node.key.private(), &self.record) else {
+            self.node.content = content;
             return Ok(false);
+        };
+        let seq = self.node.seq.saturating_add(1);
+        let record = Record::sign(key, seq, &content)?;
+        // Not all that the content says goes into the record: ports alone do not when there is an address.
+        let changed = !record.same_content(last);
+        self.node.content = content;
+        if changed {
+            self.node.seq = seq;
+            self.record = Some(Arc::new(record));
         }
-        self.node.seq = seq;
-        self.record = Arc::new(record);
-        Ok(true)
+        Ok(changed)
     }
 
     /// Takes over an address that others agree on. A configured address stays.
@@ -77,6 +120,11 @@ impl Local {
             _ => return false,
         }
         self.set_content(content).unwrap_or(false)
+    }
+
+    /// The sequence number of the record.
+    pub(super) fn seq(&self) -> Option<u64> {
+        self.record.as_ref().map(|record| record.seq())
     }
 
     /// The endpoint that a PING to `to` names as its origin: where its receiver can reach us.
@@ -112,7 +160,7 @@ mod tests {
 
     fn local(bound: &str, content: RecordContent) -> Local {
         Local::new(LocalNode {
-            key: Arc::new(NodeKey::from_bytes(&[5; 32]).unwrap()),
+            key: LocalKey::Private(Arc::new(NodeKey::from_bytes(&[5; 32]).unwrap())),
             content,
             seq: 7,
             bound: bound.parse().unwrap(),
@@ -145,18 +193,21 @@ mod tests {
         let mut local = local("0.0.0.0:5", content.clone());
         // Ports without an address go into no record that has one.
         assert!(!local.configure(RecordContent { ports: Some((9, 9)), ..content.clone() }).unwrap());
-        assert_eq!(local.record.seq(), 7);
+        assert_eq!(local.seq().unwrap(), 7);
         assert!(local.configure(RecordContent { v4: Some(([1, 2, 3, 4].into(), 6, 8)), ..content }).unwrap());
-        assert_eq!(local.record.seq(), 8);
+        assert_eq!(local.seq().unwrap(), 8);
     }
 
     #[test]
     fn votes_fill_in_what_is_not_configured_and_nothing_else() {
         let mut open = local("0.0.0.0:5", RecordContent::default());
         assert!(open.set_voted("9.9.9.9:55".parse().unwrap()));
-        assert_eq!((open.record.seq(), open.record.endpoint().unwrap().to_string()), (8, "9.9.9.9:55".into()));
+        assert_eq!(
+            (open.seq().unwrap(), open.record.as_ref().unwrap().endpoint().unwrap().to_string()),
+            (8, "9.9.9.9:55".into())
+        );
         assert!(!open.set_voted("9.9.9.9:55".parse().unwrap()), "nothing changed");
-        assert_eq!(open.record.seq(), 8);
+        assert_eq!(open.seq().unwrap(), 8);
         assert!(open.set_voted("9.9.9.8:55".parse().unwrap()));
         assert_eq!(from(&open, "8.8.8.8"), ("9.9.9.8".into(), 55));
         assert_eq!(from(&open, "10.0.0.1"), ("192.168.1.5".into(), 5));
@@ -164,6 +215,6 @@ mod tests {
         let content = RecordContent { v4: Some(([1, 2, 3, 4].into(), 6, 7)), ..Default::default() };
         let mut configured = local("0.0.0.0:5", content);
         assert!(!configured.set_voted("9.9.9.9:55".parse().unwrap()));
-        assert_eq!(configured.record.seq(), 7);
+        assert_eq!(configured.seq().unwrap(), 7);
     }
 }

@@ -47,7 +47,7 @@ use rand::rngs::StdRng;
 pub use self::counters::{Counters, Dropped};
 use self::errands::{ErrandId, Errands, LookupId, Stage};
 use self::local::Local;
-pub use self::local::LocalNode;
+pub use self::local::{LocalKey, LocalNode};
 pub use self::output::{
     Command, CommandError, CommandId, Event, Found, LookupReport, Origin, Output, Pinged, Removal, Reply, RequestId,
     Step, Transmit,
@@ -240,9 +240,14 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    /// Seals a message into `buffer` with the local key and, where it is a request, notes its hash.
+    /// Seals a message into `buffer` with the local key and, where it is a request, notes its hash. Without a private key
+    /// the buffer is left empty.
     pub fn seal(&mut self, transmit: &Transmit, buffer: &mut BytesMut) {
-        let hash = wire::seal(&self.local.node.key, &transmit.message, buffer);
+        let Some(key) = self.local.node.key.private() else {
+            buffer.clear();
+            return;
+        };
+        let hash = wire::seal(key, &transmit.message, buffer);
         if let Some(request) = transmit.request {
             self.handle_sealed(request, hash);
         }
@@ -270,7 +275,7 @@ impl<C: Contacts> Engine<C> {
     /// When the content does not fit in a record.
     pub fn set_record_content(&mut self, content: RecordContent) -> Result<(), RecordError> {
         if self.local.configure(content)? {
-            self.emit(Event::LocalRecord(self.local.record.clone()));
+            self.emit_local_record();
         }
         Ok(())
     }
@@ -285,9 +290,9 @@ impl<C: Contacts> Engine<C> {
         &self.local.node
     }
 
-    /// The local record.
-    pub fn local_record(&self) -> &Arc<Record> {
-        &self.local.record
+    /// The local record, which a node without a private key has not.
+    pub fn local_record(&self) -> Option<&Arc<Record>> {
+        self.local.record.as_ref()
     }
 
     /// The routing table.
@@ -399,6 +404,12 @@ impl<C: Contacts> Engine<C> {
 
     fn expiration(&self, now: Time) -> u64 {
         self.unix_secs(now) + EXPIRATION_SECS
+    }
+
+    fn emit_local_record(&mut self) {
+        if let Some(record) = self.local.record.clone() {
+            self.emit(Event::LocalRecord(record));
+        }
     }
 
     fn emit(&mut self, event: Event) {

@@ -413,7 +413,7 @@ fn a_ping_names_its_true_origin() {
         let (ping, _) = net.expect_ping(peer);
         assert_eq!((ping.from.ip.unwrap(), ping.from.udp), (addr(origin).ip(), addr(origin).port()));
         assert_eq!((ping.to.ip.unwrap(), ping.to.udp), (addr(to).ip(), addr(to).port()));
-        assert_eq!((ping.expiration, ping.enr_seq), (net.unix(20), Some(net.engine(0).local_record().seq())));
+        assert_eq!((ping.expiration, ping.enr_seq), (net.unix(20), Some(net.engine(0).local_record().unwrap().seq())));
         net.expect_pong(peer, hash);
     }
 }
@@ -466,7 +466,7 @@ fn a_record_has_to_be_the_nodes_own() {
     let request = net.make_enr_request();
     let hash = net.send(peer, &request);
     let Message::EnrResponse(answer) = net.expect(peer).message else { panic!() };
-    assert_eq!((answer.request_hash, &answer.record[..]), (hash, net.engine(0).local_record().as_bytes()));
+    assert_eq!((answer.request_hash, &answer.record[..]), (hash, net.engine(0).local_record().unwrap().as_bytes()));
 }
 
 #[test]

@@ -379,7 +379,7 @@ fn a_record_is_asked_for_after_bonding() {
         net.add(n + 1, addr(&format!("10.0.0.{}:30303", n + 1)), passive());
     }
     let id = net.command(0, Command::RequestRecord(net.contact(1)));
-    assert!(matches!(net.reply(0, id), Reply::Record(record) if record == *net.engine(1).local_record()));
+    assert!(matches!(net.reply(0, id), Reply::Record(record) if record == *net.engine(1).local_record().unwrap()));
     let kinds: Vec<MessageKind> = net.nodes[0].sent.iter().map(|(.., kind)| *kind).collect();
     assert_eq!(kinds, [MessageKind::Ping, MessageKind::Pong, MessageKind::EnrRequest]);
     assert_eq!(net.nodes[1].dropped, []);

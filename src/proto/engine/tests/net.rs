@@ -192,7 +192,7 @@ impl Net {
         let clock = Clock { now: self.now, unix_micros: EPOCH * 1_000_000 + self.now.0 };
         let node = &mut self.nodes[at];
         let local = LocalNode {
-            key: node.key.clone(),
+            key: crate::proto::engine::LocalKey::Private(node.key.clone()),
             content,
             seq: EPOCH + self.now.0 / 1_000_000,
             bound: node.addr,

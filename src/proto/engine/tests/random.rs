@@ -89,7 +89,7 @@ impl World {
         let mut rng = StdRng::seed_from_u64(seed);
         let now = Time::from_secs(50);
         let local = LocalNode {
-            key: key(1),
+            key: crate::proto::engine::LocalKey::Private(key(1)),
             content: RecordContent::default(),
             seq: 1,
             bound: addr("0.0.0.0:30303"),

@@ -449,7 +449,7 @@ fn records_of_members_are_fetched_and_fetched_again_when_they_change() {
             .filter_map(|(_, e)| if let Event::RecordUpdated(r) = e { Some(r.seq()) } else { None })
             .collect::<Vec<_>>()
     };
-    let seq = net.engine(1).local_record().seq();
+    let seq = net.engine(1).local_record().unwrap().seq();
     assert_eq!((updates(&net, 0), updates(&net, 1).len()), (vec![seq], 1));
     net.run(secs(600));
     assert_eq!(updates(&net, 0), [seq], "once");
@@ -458,7 +458,7 @@ fn records_of_members_are_fetched_and_fetched_again_when_they_change() {
     net.run(secs(120));
     assert_eq!(updates(&net, 0), [seq, seq + 1]);
     let kept: Vec<_> = net.engine(0).table().entries().filter_map(|(_, e)| net.engine(0).record_of(e.node)).collect();
-    assert_eq!(kept, [net.engine(1).local_record()]);
+    assert_eq!(kept, [net.engine(1).local_record().unwrap()]);
     let asked = net.nodes[0].sent.iter().filter(|(.., kind)| *kind == MessageKind::EnrRequest).count();
     assert_eq!(asked, 2);
 }
@@ -506,18 +506,18 @@ fn seen_from_afar(net: &mut Net, tellers: std::ops::Range<u8>) {
 #[test]
 fn the_internet_tells_us_our_address() {
     let mut net = Net::alone(passive());
-    let seq = net.engine(0).local_record().seq();
+    let seq = net.engine(0).local_record().unwrap().seq();
     seen_from_afar(&mut net, 0..4);
-    assert_eq!(net.engine(0).local_record().seq(), seq);
+    assert_eq!(net.engine(0).local_record().unwrap().seq(), seq);
     seen_from_afar(&mut net, 4..5);
-    let record = net.engine(0).local_record().clone();
+    let record = net.engine(0).local_record().unwrap().clone();
     assert_eq!((record.seq(), record.endpoint().unwrap().udp_addr()), (seq + 1, addr("9.9.9.9:999")));
     assert!(net.nodes[0].events.iter().any(|(_, event)| *event == Event::LocalRecord(record.clone())));
     seen_from_afar(&mut net, 5..7);
-    assert_eq!(net.engine(0).local_record().seq(), seq + 1, "nothing new");
+    assert_eq!(net.engine(0).local_record().unwrap().seq(), seq + 1, "nothing new");
     let content = net.engine(0).local().content.clone();
     net.input(0, |engine, _| engine.set_record_content(content.clone())).unwrap();
-    assert_eq!(net.engine(0).local_record().seq(), seq + 1, "nothing new");
+    assert_eq!(net.engine(0).local_record().unwrap().seq(), seq + 1, "nothing new");
 }
 
 #[test]
@@ -531,9 +531,9 @@ fn a_configured_address_is_nobodys_to_change() {
         } else {
             net.start_with(0, configured.clone());
         }
-        let seq = net.engine(0).local_record().seq();
+        let seq = net.engine(0).local_record().unwrap().seq();
         seen_from_afar(&mut net, 0..9);
-        assert_eq!(net.engine(0).local_record().seq(), seq);
+        assert_eq!(net.engine(0).local_record().unwrap().seq(), seq);
         assert_eq!(net.engine(0).local().content, configured);
     }
 }

@@ -1,0 +1,102 @@
+//! The queue of events: buckets as wide as the shortest latency.
+//!
+//! What a node does in one bucket can concern others in a later bucket only, so a bucket is taken out whole and sorted
+//! once, and an insertion is a push. Only wake-ups of the same node can fall into the bucket under way; they go through
+//! a small heap beside it.
+
+use std::collections::BTreeMap;
+
+/// Events that have a time.
+pub(super) trait Timed {
+    /// Microseconds.
+    fn at(&self) -> u64;
+}
+
+/// Events in buckets of equal width.
+#[derive(Debug)]
+pub(super) struct BucketQueue<E> {
+    width: u64,
+    buckets: BTreeMap<u64, Vec<E>>,
+    /// Emptied buckets, to be filled again.
+    spare: Vec<Vec<E>>,
+    len: usize,
+}
+
+/// Emptied buckets kept for another time.
+const SPARES: usize = 8;
+
+impl<E: Timed> BucketQueue<E> {
+    pub(super) fn new(width: u64) -> Self {
+        Self { width: width.max(1), buckets: BTreeMap::new(), spare: Vec::new(), len: 0 }
+    }
+
+    pub(super) fn push(&mut self, event: E) {
+        let bucket = event.at() / self.width;
+        let spare = &mut self.spare;
+        self.buckets.entry(bucket).or_insert_with(|| spare.pop().unwrap_or_default()).push(event);
+        self.len += 1;
+    }
+
+    /// The number of the earliest bucket.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.buckets.first_key_value().map(|(bucket, _)| *bucket)
+    }
+
+    /// The first microsecond of a bucket.
+    pub(super) fn start_of(&self, bucket: u64) -> u64 {
+        bucket.saturating_mul(self.width)
+    }
+
+    /// When a bucket ends: the first microsecond that is not in it.
+    pub(super) fn end_of(&self, bucket: u64) -> u64 {
+        (bucket + 1).saturating_mul(self.width)
+    }
+
+    /// Takes a bucket out.
+    pub(super) fn take(&mut self, bucket: u64) -> Vec<E> {
+        let events = self.buckets.remove(&bucket).unwrap_or_default();
+        self.len -= events.len();
+        events
+    }
+
+    /// Gives an emptied bucket back.
+    pub(super) fn recycle(&mut self, mut events: Vec<E>) {
+        events.clear();
+        if self.spare.len() < SPARES && events.capacity() > 0 {
+            self.spare.push(events);
+        }
+    }
+
+    /// How many events wait.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Timed for u64 {
+        fn at(&self) -> u64 {
+            *self
+        }
+    }
+
+    #[test]
+    fn buckets_come_out_in_order_with_all_that_is_in_them() {
+        let mut queue = BucketQueue::new(10);
+        for at in [25, 3, 9, 10, 1_000_000, 29] {
+            queue.push(at);
+        }
+        let mut seen = Vec::new();
+        while let Some(bucket) = queue.first() {
+            let events = queue.take(bucket);
+            assert!(events.iter().all(|at| (bucket * 10..queue.end_of(bucket)).contains(at)));
+            seen.push(events.clone());
+            queue.recycle(events);
+        }
+        assert_eq!(seen, [vec![3, 9], vec![10], vec![25, 29], vec![1_000_000]]);
+        assert_eq!(queue.len(), 0);
+    }
+}

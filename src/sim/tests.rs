@@ -1,0 +1,87 @@
+//! Tests of the simulator on small networks.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::proto::config::Config;
+use crate::proto::engine::{Command, CommandId, LookupReport, Reply};
+use crate::proto::identity::PublicKey;
+use crate::proto::time::Time;
+
+fn config() -> Config {
+    let mut config = Config { fetch_records: false, ..Config::default() };
+    config.votes.enabled = false;
+    config
+}
+
+fn world(nodes: usize, fidelity: Fidelity, latency: &str, seed: u64, threads: usize) -> World {
+    let population = Arc::new(Population::new(nodes, seed, fidelity == Fidelity::Wire, threads));
+    let network = Network { latency: latency.parse().unwrap(), loss: 0.0, partition: None };
+    World::new(population, config(), network, fidelity, seed, threads)
+}
+
+/// Everybody joins in the first ten seconds, through the first four.
+fn join(world: &mut World) {
+    let nodes = world.population().len();
+    for node in 0..nodes {
+        let at = if node < 4 { Time::ZERO } else { Time((node as u64 * 10_000_000) / nodes as u64) };
+        world.start(node, at, &[0, 1, 2, 3]);
+    }
+    world.run_until(Time::from_secs(60));
+}
+
+fn target(n: usize) -> PublicKey {
+    let mut bytes = [7; 64];
+    bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    PublicKey(bytes)
+}
+
+fn lookups(world: &mut World, count: usize) -> Vec<(usize, LookupReport)> {
+    let nodes = world.population().len();
+    let begin = world.now();
+    for n in 0..count {
+        let command = Command::Lookup { target: target(n), until_found: false };
+        world.command(n * 7 % nodes, Time(begin.0 + n as u64 * 20_000), CommandId(n as u64), command);
+    }
+    world.run_until(Time(begin.0 + count as u64 * 20_000 + 40_000_000));
+    let replies = world.take_replies();
+    let reports = replies.into_iter().map(|(_, node, _, reply)| match reply {
+        Reply::Lookup(report) => (node, report),
+        other => panic!("{other:?}"),
+    });
+    reports.collect()
+}
+
+#[test]
+fn nodes_that_join_by_the_protocol_find_the_nearest() {
+    let mut world = world(200, Fidelity::Message, "uniform:25-75", 1, 1);
+    join(&mut world);
+    let population = world.population().clone();
+    let truth = Truth::new((0..population.len()).map(|node| (*population.id(node), node as u32)));
+    let reports = lookups(&mut world, 100);
+    assert_eq!(reports.len(), 100);
+    for (asker, report) in reports {
+        let expected = truth.closest(&report.target.node_id(), 16, Some(asker as u32));
+        let found: Vec<u32> = report
+            .closest
+            .iter()
+            .map(|found| super::population::node_of(found.contact.endpoint.udp_addr()).unwrap() as u32)
+            .collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn threads_and_fidelity_change_nothing() {
+    let digest = |fidelity, threads| {
+        let mut world = world(40, fidelity, "lognormal:50,0.6", 3, threads);
+        join(&mut world);
+        let reports = lookups(&mut world, 10);
+        (world.digest(), world.traffic().sent, reports)
+    };
+    let one = digest(Fidelity::Message, 1);
+    assert_eq!(one, digest(Fidelity::Message, 1));
+    assert_eq!(one, digest(Fidelity::Message, 2));
+    assert_eq!(one, digest(Fidelity::Message, 3));
+    assert_eq!(one, digest(Fidelity::Wire, 2));
+}
