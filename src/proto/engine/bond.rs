@@ -13,7 +13,7 @@ use super::proofs::Known;
 use super::requests::{Asked, Request};
 use super::{CommandError, CommandId, Engine, Event, MAX_QUIET, Output, Pinged, Removal, Reply, RequestId, Timer};
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::Contact;
+use crate::proto::identity::{Contact, reaches};
 use crate::proto::table::{Offer, Proof, Verdict};
 use crate::proto::time::{Secs, Time};
 use crate::proto::wire::{EnrRequest, FindNode, Message, Ping, Pong};
@@ -527,6 +527,9 @@ impl<C: Contacts> Engine<C> {
         let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
         if port == 0 || ip.is_unspecified() || ip.is_multicast() || broadcast {
             return Err(CommandError::Unreachable);
+        }
+        if !reaches(self.local.node.bound.ip(), ip) {
+            return Err(CommandError::OtherFamily);
         }
         self.contacts.intern(contact).ok_or(CommandError::Busy)
     }
