@@ -52,11 +52,12 @@ impl<C: Contacts> Engine<C> {
         self.request(now, node, asked, ping).is_some()
     }
 
-    /// Pings a stranger that has pinged us, so that it can prove itself.
+    /// Pings a stranger that has pinged us, so that it can prove itself; and one that has, but was refused a place that
+    /// is free now.
     pub(super) fn ping_back(&mut self, now: Time, node: NodeRef, addr: SocketAddr) {
         let known = self.known(node);
         let proved = known.proved.within(self.config.proof_lasts, now) && !known.lost;
-        if proved || self.requests.ping_to(node, addr).is_some() {
+        if (proved && !self.has_place(now, node, false)) || self.requests.ping_to(node, addr).is_some() {
             return;
         }
         if !known.proved.happened() {
