@@ -228,9 +228,9 @@ async fn what_cannot_be_answered_says_why() {
     assert_eq!(soon(node.request_enr(silent.contact())).await, Err(CommandError::Timeout.into()));
     let taken = Contact { key: nobody, endpoint: contact(&other).endpoint };
     assert_eq!(soon(node.ping(taken)).await, Err(CommandError::OtherNode.into()));
-    // A socket for IPv4 cannot send to IPv6: that is a node that does not answer.
+    // A socket for IPv4 cannot send to IPv6.
     let v6 = Contact { key: nobody, endpoint: Endpoint::new(Ipv6Addr::LOCALHOST.into(), 30303, 0) };
-    assert_eq!(soon(node.ping(v6)).await, Err(CommandError::Timeout.into()));
+    assert_eq!(soon(node.ping(v6)).await, Err(CommandError::OtherFamily.into()));
 
     let error = builder(4).listen(node.local_addr()).start().await.expect_err("the port is in use");
     assert!(matches!(error, StartError::Bind { .. }));

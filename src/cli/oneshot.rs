@@ -105,8 +105,9 @@ pub(super) fn explain(error: RequestError, contact: &Contact) -> Failure {
             format!("the node at {at} sent a record that is not valid, or not its own")
         }
         RequestError::Command(CommandError::Unreachable) => {
-            format!("{at} cannot be sent to: it is a privileged port or no address that a node can have")
+            format!("{at} cannot be sent to: it is no address that a node can have")
         }
+        RequestError::Command(CommandError::OtherFamily) => format!("{at} cannot be sent to: this host has no IPv6"),
         other => format!("the request to {at} failed: {other}"),
     })
 }

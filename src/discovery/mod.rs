@@ -135,8 +135,11 @@ impl Discovery {
                 if endpoints == [None, None] {
                     warn!("a bootnode cannot be used: its record holds no address with a UDP port: {record}");
                 }
-                for endpoint in endpoints.into_iter().flatten() {
-                    self.send(Request::AddBootnode(Contact { key: *record.public_key(), endpoint })).await?;
+                let contacts =
+                    endpoints.map(|endpoint| Some(Contact { key: *record.public_key(), endpoint: endpoint? }));
+                let contacts = contacts.into_iter().flatten().collect();
+                for contact in names::sendable(self.shared.local_addr.ip(), contacts) {
+                    self.send(Request::AddBootnode(contact)).await?;
                 }
                 return Ok(());
             }
@@ -145,7 +148,8 @@ impl Discovery {
                 None => enode,
             },
         };
-        tokio::spawn(names::resolve_until_found(self.requests.downgrade(), unresolved));
+        let bound = self.shared.local_addr.ip();
+        tokio::spawn(names::resolve_until_found(self.requests.downgrade(), unresolved, bound));
         Ok(())
     }
 

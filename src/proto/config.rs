@@ -299,6 +299,15 @@ impl Config {
         if self.table.max_fails == 0 || self.table.max_fails > 3 {
             return Err(ConfigError::MaxFails);
         }
+        let bounds = [
+            ("requests.late", self.requests.late),
+            ("requests.second_packet", self.requests.second_packet),
+            ("requests.ping_back", self.requests.ping_back),
+            ("refresh.retry_min and refresh.retry_max", (self.refresh.retry_min, self.refresh.retry_max)),
+        ];
+        if let Some(&(setting, _)) = bounds.iter().find(|(_, (low, high))| low > high || low.is_zero()) {
+            return Err(ConfigError::Bounds(setting));
+        }
         Ok(())
     }
 }
@@ -312,10 +321,42 @@ pub enum ConfigError {
     /// k is what an answer to FINDNODE holds.
     #[error("the setting table.k is {0}; a FINDNODE is answered with at most 16 nodes")]
     TooManyForAnAnswer(usize),
+    /// The lower bound of a time is zero or above the upper one.
+    #[error("the settings {0} are a lower and an upper bound: the lower one is zero or above the upper one")]
+    Bounds(&'static str),
     /// A lookup could not hold its own result.
     #[error("the setting lookup.max_candidates is below table.k")]
     FewerCandidatesThanK,
     /// Entries count their failures in two bits.
     #[error("the setting table.max_fails has to be 1, 2 or 3")]
     MaxFails,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let refused = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().unwrap_err()
+        };
+        assert_eq!(refused(|c| c.table.k = 0), ConfigError::Zero("table.k"));
+        assert_eq!(refused(|c| c.table.k = 17), ConfigError::TooManyForAnAnswer(17));
+        assert_eq!(refused(|c| c.lookup.max_candidates = 15), ConfigError::FewerCandidatesThanK);
+        assert_eq!(refused(|c| c.table.max_fails = 4), ConfigError::MaxFails);
+        // The engine would panic at the first request, in `clamp`.
+        assert_eq!(refused(|c| c.requests.late.1 = Duration::ZERO), ConfigError::Bounds("requests.late"));
+        assert_eq!(
+            refused(|c| c.requests.ping_back.0 = Duration::from_secs(1)),
+            ConfigError::Bounds("requests.ping_back")
+        );
+        assert_eq!(
+            refused(|c| (c.refresh.retry_min, c.refresh.retry_max) = (Duration::ZERO, Duration::MAX)),
+            ConfigError::Bounds("refresh.retry_min and refresh.retry_max")
+        );
+    }
 }

@@ -238,9 +238,6 @@ impl Driver {
                 self.engine.handle_command(now, id, command);
             }
             // A name or a record may have addresses of both families.
-            Request::AddBootnode(contact) if !self.socket.reaches(contact.endpoint.udp_addr()) => {
-                debug!(enode = %Enode::from(contact), "not contacted: the socket is of the other address family");
-            }
             Request::AddBootnode(contact) => match self.engine.add_bootnode(now, &contact) {
                 // One's own URL in a list that all nodes share is no mistake.
                 Ok(()) | Err(CommandError::Itself) => {}

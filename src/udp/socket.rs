@@ -8,6 +8,8 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use crate::proto::identity::reaches;
+
 /// Receive buffer asked of the kernel, in bytes: some 3,000 packets, a third of a second of a flood.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
@@ -106,7 +108,7 @@ impl Socket {
 
     /// Whether an address of this family can be sent to.
     pub(super) fn reaches(&self, to: SocketAddr) -> bool {
-        to.is_ipv4() == self.local.is_ipv4() || (to.is_ipv4() && self.local.ip().is_unspecified())
+        reaches(self.local.ip(), to.ip())
     }
 
     /// Puts a file in place of the socket, so that each call fails.

@@ -13,7 +13,7 @@ use super::proofs::Known;
 use super::requests::{Asked, Request};
 use super::{CommandError, CommandId, Engine, MAX_QUIET, Output, Pinged, Removal, Reply, RequestId, Timer};
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::Contact;
+use crate::proto::identity::{Contact, reaches};
 use crate::proto::table::{Offer, Proof, Verdict};
 use crate::proto::time::{Secs, Time};
 use crate::proto::wire::{EnrRequest, FindNode, Message, Ping, Pong};
@@ -52,11 +52,12 @@ impl<C: Contacts> Engine<C> {
         self.request(now, node, asked, ping).is_some()
     }
 
-    /// Pings a stranger that has pinged us, so that it can prove itself.
+    /// Pings a stranger that has pinged us, so that it can prove itself; and one that has, but was refused a place that
+    /// is free now.
     pub(super) fn ping_back(&mut self, now: Time, node: NodeRef, addr: SocketAddr) {
         let known = self.known(node);
         let proved = known.proved.within(self.config.proof_lasts, now) && !known.lost;
-        if proved || self.requests.ping_to(node, addr).is_some() {
+        if (proved && !self.has_place(now, node, false)) || self.requests.ping_to(node, addr).is_some() {
             return;
         }
         if !known.proved.happened() {
@@ -527,6 +528,9 @@ impl<C: Contacts> Engine<C> {
         let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
         if port == 0 || ip.is_unspecified() || ip.is_multicast() || broadcast {
             return Err(CommandError::Unreachable);
+        }
+        if !reaches(self.local.node.bound.ip(), ip) {
+            return Err(CommandError::OtherFamily);
         }
         self.contacts.intern(contact).ok_or(CommandError::Busy)
     }

@@ -94,6 +94,9 @@ pub enum CommandError {
     /// The address cannot be sent to.
     #[error("that address cannot be sent to")]
     Unreachable,
+    /// The socket is of the other address family.
+    #[error("this node listens on the other address family, IPv4 or IPv6, alone; on [::] it has both")]
+    OtherFamily,
 }
 
 /// The answer to a PING.

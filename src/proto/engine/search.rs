@@ -6,7 +6,7 @@ use super::errands::{ErrandId, Goal, LookupId};
 use super::requests::Asked;
 use super::{CommandError, CommandId, Engine, Event, Found, LookupReport, Origin, Reply, RequestId, Step, Timer};
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::{Contact, PublicKey, plausible};
+use crate::proto::identity::{Contact, PublicKey, plausible, reaches};
 use crate::proto::lookup::{Lookup, State};
 use crate::proto::table::Closest;
 use crate::proto::time::Time;
@@ -110,8 +110,7 @@ impl<C: Contacts> Engine<C> {
         };
         let local = *self.local_key();
         for contact in nodes.iter().filter_map(NodeEntry::contact) {
-            if contact.key == local || plausible(&contact.endpoint, teller, self.config.allow_privileged_ports).is_err()
-            {
+            if contact.key == local || !self.is_plausible(&contact, teller) {
                 continue;
             }
             let Some(node) = self.intern_hearsay(&contact) else { continue };
@@ -233,14 +232,18 @@ impl<C: Contacts> Engine<C> {
 
     /// Considers a contact that we were told of.
     pub(super) fn hint(&mut self, now: Time, contact: &Contact, teller: IpAddr) {
-        if contact.key == *self.local_key()
-            || plausible(&contact.endpoint, teller, self.config.allow_privileged_ports).is_err()
-        {
+        if contact.key == *self.local_key() || !self.is_plausible(contact, teller) {
             return;
         }
         if let Some(node) = self.intern_hearsay(contact) {
             self.hint_node(now, node);
         }
+    }
+
+    /// Whether a contact that we were told of can be worth a packet, and our socket could send it.
+    fn is_plausible(&self, contact: &Contact, teller: IpAddr) -> bool {
+        plausible(&contact.endpoint, teller, self.config.allow_privileged_ports).is_ok()
+            && reaches(self.local.node.bound.ip(), contact.endpoint.ip)
     }
 
     /// The handle of a contact that somebody else told of: what the node said of itself stays.

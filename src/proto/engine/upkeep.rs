@@ -254,9 +254,12 @@ impl<C: Contacts> Engine<C> {
 
     fn would_try(&self, now: Time, node: NodeRef) -> bool {
         let addr = self.contacts.endpoint(node).udp_addr();
-        self.requests.ping_to(node, addr).is_none()
-            && !self.is_quiet(now, addr)
-            && self.table.has_place(self.contacts.id(node), true, now, &self.contacts, &self.config.table)
+        self.requests.ping_to(node, addr).is_none() && !self.is_quiet(now, addr) && self.has_place(now, node, true)
+    }
+
+    /// Whether a node could become a member at once.
+    pub(super) fn has_place(&self, now: Time, node: NodeRef, by_lookup: bool) -> bool {
+        self.table.has_place(self.contacts.id(node), by_lookup, now, &self.contacts, &self.config.table)
             && self.table.admits_network(node, &self.contacts, &self.config.table)
     }
 }

@@ -124,6 +124,12 @@ pub fn may_tell(about: IpAddr, asker: IpAddr) -> bool {
     class != AddressClass::Special && class >= AddressClass::of(asker)
 }
 
+/// Whether a socket that is bound to `bound` can send to `to`: a socket speaks one address family, and the one on `[::]`
+/// both.
+pub fn reaches(bound: IpAddr, to: IpAddr) -> bool {
+    bound.is_ipv4() == to.is_ipv4() || (to.is_ipv4() && bound.is_unspecified())
+}
+
 /// The network prefix by which nodes are limited: /24 for IPv4, /64 for IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Prefix {
@@ -199,6 +205,15 @@ mod tests {
         assert!(!may_tell(ip("127.0.0.1"), ip("10.0.0.1")));
         assert!(!may_tell(ip("10.0.0.1"), ip("1.1.1.1")));
         assert!(!may_tell(ip("0.0.0.0"), ip("127.0.0.1")));
+    }
+
+    #[test]
+    fn a_socket_speaks_one_family_and_the_wildcard_of_ipv6_both() {
+        for (bound, v4, v6) in
+            [("0.0.0.0", true, false), ("10.0.0.1", true, false), ("::1", false, true), ("::", true, true)]
+        {
+            assert_eq!((reaches(ip(bound), ip("8.8.8.8")), reaches(ip(bound), ip("2a00::1"))), (v4, v6), "{bound}");
+        }
     }
 
     #[test]

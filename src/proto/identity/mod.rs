@@ -6,7 +6,7 @@ mod id;
 mod key;
 mod record;
 
-pub use endpoint::{AddressClass, Endpoint, EndpointError, Prefix, may_tell, plausible};
+pub use endpoint::{AddressClass, Endpoint, EndpointError, Prefix, may_tell, plausible, reaches};
 pub use enode::{Enode, EnodeError, Host};
 pub use id::{Distance, NodeId};
 pub use key::{KeyError, NodeKey, PublicKey};

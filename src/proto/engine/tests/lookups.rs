@@ -319,6 +319,28 @@ fn a_lookup_until_found_ends_with_the_answer_of_the_node() {
 }
 
 #[test]
+fn nobody_is_asked_on_an_address_family_that_the_socket_does_not_speak() {
+    for (bound, pinged) in [("10.0.0.1:30303", false), ("[::]:30303", true)] {
+        let mut net = Net::new(1);
+        net.add(1, addr(bound), Config::default());
+        let teller = net.peer(2, addr(A));
+        let far = contact(&key(3), addr("[2a00::3]:30303"));
+        let result = net.input(0, |engine, now| engine.add_bootnode(now, &far));
+        assert_eq!(result, if pinged { Ok(()) } else { Err(CommandError::OtherFamily) });
+        net.bond(teller);
+        net.expect_find(teller);
+        let other = contact(&key(4), addr("[2a00::4]:30303"));
+        net.send_neighbors(teller, &[far, other]);
+        net.run(secs(2));
+        let pings: Vec<_> = net.nodes[0].sent.iter().filter(|(_, to, _)| to.is_ipv6()).map(|(_, to, _)| *to).collect();
+        for contact in [far, other] {
+            assert_eq!(pings.contains(&contact.endpoint.udp_addr()), pinged);
+        }
+        net.claim_all(teller);
+    }
+}
+
+#[test]
 fn commands_and_their_failures() {
     let mut config = passive();
     config.lookup.max_lookups = 2;

@@ -92,7 +92,7 @@ impl World {
             key: crate::proto::engine::LocalKey::Private(key(1)),
             content: RecordContent::default(),
             seq: 1,
-            bound: addr("0.0.0.0:30303"),
+            bound: addr("[::]:30303"),
             host: (None, None),
             tcp: 0,
         };

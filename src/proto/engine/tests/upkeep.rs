@@ -3,6 +3,7 @@
 use super::net::*;
 use super::peers::crowded_bucket;
 use crate::proto::config::Config;
+use crate::proto::contacts::Contacts;
 use crate::proto::engine::{Event, Origin, Removal};
 use crate::proto::identity::{Contact, RecordContent};
 use crate::proto::time::Time;
@@ -340,6 +341,37 @@ fn an_emptied_table_without_bootnodes_goes_back_to_former_members() {
     net.stop(1);
     net.run(secs(600));
     assert!(pings(&net, other).len() < times.len() + 60, "and not in a hurry");
+}
+
+#[test]
+fn a_node_that_came_back_at_another_port_is_found_when_its_old_one_is_given_up() {
+    let mut net = Net::alone(Config::default());
+    let before = net.peer(2, addr(A));
+    let after = net.peer(2, addr("10.0.0.2:40404"));
+    net.bond(before);
+    // It starts again at once. Nobody can tell yet that it is not at its old port any more.
+    net.deafen(before, true);
+    net.bond(after);
+    let is_at = |net: &Net, peer: usize| {
+        let engine = net.engine(0);
+        let wanted = net.peer_contact(peer).endpoint.udp_addr();
+        engine.table().entries().any(|(_, entry)| engine.contacts().endpoint(entry.node).udp_addr() == wanted)
+    };
+    assert!(is_at(&net, before) && net.is_bonded(after));
+    net.run(secs(60));
+    assert!(net.engine(0).table().is_empty());
+    net.claim_all(before);
+    net.claim_all(after);
+    // It checks whether we are there.
+    let hash = net.send_ping(after);
+    let (_, ping) = net.expect_ping(after);
+    net.expect_pong(after, hash);
+    net.send_pong(after, ping.hash);
+    net.run(DELAY);
+    assert!(is_at(&net, after));
+    net.run(secs(2));
+    net.claim_all(after);
+    net.claim_all(before);
 }
 
 #[test]
