@@ -34,7 +34,8 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn ping(&mut self, now: Time, node: NodeRef, why: Why) -> bool {
         let addr = self.contacts.endpoint(node).udp_addr();
         if let Some(id) = self.requests.ping_to(node, addr) {
-            if why != Why::Back {
+            // When our own places are taken it stays the stranger's; whoever waits for it hears of it all the same.
+            if why != Why::Back && self.requests.own() < self.own_places() {
                 self.requests.want(id);
             }
             return true;
@@ -164,8 +165,7 @@ impl<C: Contacts> Engine<C> {
     fn request(&mut self, now: Time, node: NodeRef, asked: Asked, message: Message) -> Option<RequestId> {
         let addr = self.contacts.endpoint(node).udp_addr();
         let limits = &self.config.requests;
-        // An eighth of the places is for strangers, so that our own requests do not keep them out.
-        let full = !asked.is_back() && self.requests.own() >= limits.max_pending - limits.max_pending / 8;
+        let full = !asked.is_back() && self.requests.own() >= self.own_places();
         if full || addr.port() == 0 {
             self.counters.not_sent += 1;
             return None;
@@ -205,6 +205,12 @@ impl<C: Contacts> Engine<C> {
         let by_hash = !matches!(asked, Asked::FindNode { .. });
         self.transmit(addr, message, by_hash.then_some(id));
         Some(id)
+    }
+
+    /// Places for our own requests: an eighth of all is for strangers, so that we do not keep them out.
+    fn own_places(&self) -> usize {
+        let all = self.config.requests.max_pending;
+        all - all / 8
     }
 
     /// Takes a request out, deadlines and all.
