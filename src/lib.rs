@@ -47,6 +47,8 @@ pub mod sim;
 pub mod store;
 mod udp;
 
+/// The crate of the byte buffers in [`Discovery::send_foreign`] and [`Foreign`].
+pub use bytes;
 pub use discovery::{
     Advertise, Builder, Discovery, Events, Foreign, Lagged, RequestError, Snapshot, SnapshotNode, StartError, Stats,
 };

@@ -68,7 +68,7 @@ pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
 
 /// Reads `IP[:UDP[:TCP]]`, with an IPv6 address in brackets where a port follows.
 pub(super) fn parse_advertise(text: &str) -> Result<Advertise, String> {
-    let shape = || "give IP[:UDP[:TCP]], such as 203.0.113.7:30303 or [2001:db8::7]:30303:30303".to_owned();
+    let shape = || "give IP[:UDP[:TCP]], such as 1.2.3.4:30303 or [2a00::7]:30303:30303".to_owned();
     let (ip, ports) = if let Ok(ip) = text.parse::<IpAddr>() {
         (ip, "")
     } else if let Some(rest) = text.strip_prefix('[') {

@@ -38,6 +38,15 @@ pub(super) fn load(args: &BootnodeArgs) -> Result<Vec<Bootnode>, Failure> {
     Ok(contacts)
 }
 
+/// A command that asks the built-in bootnodes says so: in another network they know nothing.
+pub(super) fn warn_of_mainnet(args: &BootnodeArgs) {
+    if args.is_absent() {
+        warn!(
+            "asking the bootnodes of Ethereum's mainnet, which are built in; name others with --bootnodes or --bootnode"
+        );
+    }
+}
+
 /// `1 contact`, `2 contacts`.
 pub(super) fn count(contacts: usize) -> String {
     if contacts == 1 { "1 contact".to_owned() } else { format!("{contacts} contacts") }

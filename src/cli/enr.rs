@@ -15,8 +15,8 @@ const EXAMPLE: &str = "\
 Example:
   kadnode enr enode://d860…f666@18.138.108.67:30303
 
-The first line of the output is the record itself; below it stand the node's ID, its contact, the sequence number and
-each pair of the record. Keys without a known meaning show their value as hexadecimal RLP.";
+The first line of the output is the record itself; below it stand the node's ID, its contact, the sequence number \
+and each pair of the record. Keys without a known meaning show their value as hexadecimal RLP.";
 
 /// Ask a node for its record (EIP-868) and print it, decoded.
 #[derive(Debug, clap::Args)]

@@ -62,6 +62,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     }
     // The node's network may be another one than that of the bootnodes that are built in.
     if !(answered && args.bootnodes.is_absent()) {
+        contacts::warn_of_mainnet(&args.bootnodes);
         oneshot::introduce(&discovery, &bootnodes).await?;
     }
     let lookup = discovery.lookup(args.target.key).await;
@@ -108,7 +109,11 @@ fn as_text(report: &LookupReport, terminal: bool) -> String {
     }
     right_align(&mut trace, 0..6);
     right_align(&mut closest, 0..3);
-    let mut text = format!("target {target}\n\nasked:\n{}\n\nnearest:\n{}\n\n", plain(&trace), plain(&closest));
+    let mut text = format!("target {target}\n\nasked:\n{}\n\n", plain(&trace));
+    if !report.closest.is_empty() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "nearest:\n{}\n\n", plain(&closest));
+    }
     let hops =
         report.hops().map_or_else(String::new, |hops| format!("{hops} {}, ", plural(hops.into(), "hop", "hops")));
     let queries = report.queries;

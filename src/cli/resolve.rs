@@ -45,6 +45,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if bootnodes.is_empty() {
         return Err(oneshot::nobody());
     }
+    contacts::warn_of_mainnet(&args.bootnodes);
     oneshot::introduce(&discovery, &bootnodes).await?;
     let record = discovery.resolve(args.target.key).await.map_err(|error| match error {
         RequestError::NotFound { queries } => Failure::runtime(format!(
