@@ -7,11 +7,13 @@ mod network;
 mod population;
 mod queue;
 mod truth;
+mod warm;
 mod world;
 
 pub use network::{Latency, LatencyError};
 pub use population::{MAX_NODES, PORT, Population, Shared};
 pub use truth::Truth;
+pub use warm::Choice;
 pub use world::{Fidelity, Network, Partition, SimEngine, Traffic, World};
 
 #[cfg(test)]

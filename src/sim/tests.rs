@@ -85,3 +85,32 @@ fn threads_and_fidelity_change_nothing() {
     assert_eq!(one, digest(Fidelity::Message, 3));
     assert_eq!(one, digest(Fidelity::Wire, 2));
 }
+
+/// Mean hops of lookups for random targets in a warm network.
+fn mean_hops(nodes: usize, choice: Choice, latency: &str, count: usize) -> (f64, f64) {
+    let mut world = world(nodes, Fidelity::Message, latency, 5, 2);
+    world.warm(choice);
+    let population = world.population().clone();
+    let truth = Truth::new((0..population.len()).map(|node| (*population.id(node), node as u32)));
+    let (mut hops, mut nearest) = (0, 0);
+    let reports = lookups(&mut world, count);
+    assert_eq!(reports.len(), count);
+    for (asker, report) in &reports {
+        let expected = truth.closest(&report.target.node_id(), 1, Some(*asker as u32));
+        let found = report.closest.first().and_then(|f| super::population::node_of(f.contact.endpoint.udp_addr()));
+        nearest += usize::from(found == expected.first().map(|node| *node as usize));
+        hops += usize::from(report.hops().unwrap_or(0));
+    }
+    (hops as f64 / count as f64, nearest as f64 / count as f64)
+}
+
+#[test]
+fn hops_in_a_warm_network_are_those_of_the_theory() {
+    // Roos, Salah and Strufe 2015, for k = 16 and alpha = 3, their count less one: 0.955.
+    let (hops, nearest) = mean_hops(1000, Choice::Uniform, "constant:50", 2000);
+    assert_eq!(nearest, 1.0);
+    assert!((hops - 0.955).abs() < 0.03, "{hops}");
+    let (diverse, nearest) = mean_hops(1000, Choice::Diverse, "constant:50", 2000);
+    assert_eq!(nearest, 1.0);
+    assert!(diverse < hops - 0.03, "{diverse} against {hops}");
+}

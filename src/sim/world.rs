@@ -14,7 +14,10 @@ use bytes::{Bytes, BytesMut};
 use super::network::{Latency, mix, unit};
 use super::population::{Population, Shared, node_of};
 use super::queue::{BucketQueue, Timed};
+use super::truth::Truth;
+use super::warm::{self, Choice};
 use crate::proto::config::Config;
+use crate::proto::contacts::NodeRef;
 use crate::proto::engine::{Clock, Command, CommandId, Engine, LocalKey, LocalNode, Output, Reply, Transmit};
 use crate::proto::identity::RecordContent;
 use crate::proto::time::Time;
@@ -272,6 +275,37 @@ impl World {
         self.now = Time((end.0 / width + 1) * width);
     }
 
+    /// Starts everybody at once, with tables filled from the list of all nodes and proofs granted on both sides.
+    pub fn warm(&mut self, choice: Choice) {
+        let population = self.common.population.clone();
+        let truth = Truth::new((0..population.len()).map(|node| (*population.id(node), node as u32)));
+        let (common, now) = (&self.common, self.now);
+        std::thread::scope(|scope| {
+            for shard in &mut self.shards {
+                let truth = &truth;
+                scope.spawn(move || shard.fill(truth, choice, now, common));
+            }
+        });
+        // Whom I have in my table has to know me too. Handed over in parts, or all edges would be in memory at once.
+        let longest = self.shards.iter().map(|shard| shard.nodes.len()).max().unwrap_or(0);
+        for from in (0..longest).step_by(EDGES_AT_ONCE) {
+            let edges: Vec<Vec<(u32, u32)>> =
+                self.shards.iter().map(|shard| shard.edges(from..from + EDGES_AT_ONCE)).collect();
+            std::thread::scope(|scope| {
+                for shard in &mut self.shards {
+                    let edges = &edges;
+                    scope.spawn(move || shard.grant(edges, now));
+                }
+            });
+        }
+        for shard in &mut self.shards {
+            for local in 0..shard.nodes.len() {
+                let node = (local * shard.shards + shard.at) as u32;
+                shard.drain(now.0, node, None, now.0, common);
+            }
+        }
+    }
+
     fn schedule(&mut self, node: usize, at: Time, what: What) {
         self.commands += 1;
         let shards = self.shards.len();
@@ -321,7 +355,42 @@ impl Node {
     }
 }
 
+/// Nodes of a shard whose table entries are told to their other ends at a time.
+const EDGES_AT_ONCE: usize = 4096;
+
 impl Shard {
+    fn fill(&mut self, truth: &Truth, choice: Choice, now: Time, common: &Common) {
+        for (local, node) in self.nodes.iter_mut().enumerate() {
+            let own = (local * self.shards + self.at) as u32;
+            node.starts += 1;
+            let mut engine = common.engine(own, node.starts, now);
+            let id = common.population.id(own as usize);
+            for member in warm::members(truth, own, id, common.config.table.k, choice, common.seed) {
+                engine.grant(now, NodeRef(member), true);
+            }
+            node.engine = Some(engine);
+        }
+    }
+
+    /// From whom to whom the tables of some nodes point.
+    fn edges(&self, locals: std::ops::Range<usize>) -> Vec<(u32, u32)> {
+        let mut edges = Vec::new();
+        for (local, node) in self.nodes.iter().enumerate().take(locals.end).skip(locals.start) {
+            let own = (local * self.shards + self.at) as u32;
+            let members = node.engine.iter().flat_map(|engine| engine.table().entries());
+            edges.extend(members.map(|(_, entry)| (own, entry.node.0)));
+        }
+        edges
+    }
+
+    fn grant(&mut self, edges: &[Vec<(u32, u32)>], now: Time) {
+        for (from, to) in edges.iter().flatten().filter(|(_, to)| *to as usize % self.shards == self.at) {
+            if let Some(engine) = &mut self.nodes[*to as usize / self.shards].engine {
+                engine.grant(now, NodeRef(*from), false);
+            }
+        }
+    }
+
     /// Handles the events of a bucket.
     fn run_bucket(&mut self, bucket: u64, common: &Common) {
         let mut events = self.queue.take(bucket);

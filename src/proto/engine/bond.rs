@@ -150,10 +150,13 @@ impl<C: Contacts> Engine<C> {
                 self.forget_member(other, Removal::Displaced);
                 self.on_member(now, node);
             }
+            // No gain for the table, so no reason to look around sooner.
             Offer::Moved(other) => {
                 self.proofs.remove(node);
                 self.forget_member(other, Removal::Moved);
+                let gained = self.upkeep.gained();
                 self.on_member(now, node);
+                self.upkeep.set_gained(gained);
             }
             // Replacements come and go without a word, so their proofs are kept here as well.
             Offer::Replacement | Offer::Refused(_) => self.proofs.put(node, known, self.config.max_proofs),

@@ -60,7 +60,7 @@ use self::votes::Votes;
 use crate::proto::config::{Config, ConfigError, EXPIRATION_SECS};
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::identity::{Contact, NodeId, PublicKey, Record, RecordContent, RecordError};
-use crate::proto::table::Table;
+use crate::proto::table::{Offer, Proof, Refusal, Table};
 use crate::proto::time::{Deadlines, Time};
 use crate::proto::wire::{self, Hash, Message};
 
@@ -266,6 +266,23 @@ impl<C: Contacts> Engine<C> {
         let added = self.add_waiting_contact(now, contact);
         self.settle(now);
         added
+    }
+
+    /// Grants proofs on both sides, as if the node and we had just pinged one another, and offers it to the table if it is
+    /// to be a member. No event tells of it and nothing is sent: for simulations that begin with filled tables.
+    pub fn grant(&mut self, now: Time, node: NodeRef, member: bool) {
+        let known = Known { proved: now.secs(), endorsed: now.secs(), lost: false };
+        let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt: self.round_trip.mean };
+        let offered = if member {
+            self.table.offer(node, proof, true, now, &self.contacts, &self.config.table)
+        } else {
+            Offer::Refused(Refusal::Itself)
+        };
+        if matches!(offered, Offer::Added | Offer::Refreshed) {
+            self.set_connected(now);
+        } else if self.table.get(node, &self.contacts).is_none() {
+            self.proofs.put(node, known, self.config.max_proofs);
+        }
     }
 
     /// Changes what the local record says. Its sequence number rises exactly when that makes a difference, and an event

@@ -58,6 +58,14 @@ impl Upkeep {
         self.bootnodes().chain(self.former.iter().copied()).chain(self.hints.iter().copied())
     }
 
+    pub(super) fn gained(&self) -> u32 {
+        self.gained
+    }
+
+    pub(super) fn set_gained(&mut self, gained: u32) {
+        self.gained = gained;
+    }
+
     pub(super) fn bootnodes(&self) -> impl Iterator<Item = NodeRef> {
         self.bootnodes.iter().map(|bootnode| bootnode.node)
     }
@@ -94,6 +102,21 @@ impl<C: Contacts> Engine<C> {
                 }
             }
         }
+    }
+
+    /// The table was filled from outside: the tasks begin at the pace of a settled node.
+    pub(super) fn set_connected(&mut self, now: Time) {
+        if self.upkeep.connected {
+            return;
+        }
+        self.upkeep.connected = true;
+        let every = self.config.refresh.max_full;
+        self.upkeep.refresh_every = every;
+        if self.config.refresh.enabled {
+            let at = now + every.mul_f64(self.rng.random_range(0.5..1.0)).max(Duration::from_millis(1));
+            self.set_refresh(Some(at));
+        }
+        self.set_checks(Some(now + self.config.table.first_check.max(Duration::from_millis(1))));
     }
 
     pub(super) fn forget_member(&mut self, node: NodeRef, why: Removal) {
