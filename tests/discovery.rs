@@ -588,7 +588,7 @@ async fn one_socket_serves_both_families() {
     }
     let node = builder(1).listen((Ipv6Addr::UNSPECIFIED, 0).into()).start().await.expect("it starts");
     let mut events = node.events();
-    assert_eq!(node.local_enode().host, Host::Ip(Ipv6Addr::LOCALHOST.into()));
+    assert_eq!(node.local_enode().host, Host::Ip(Ipv4Addr::LOCALHOST.into()));
     let port = node.local_addr().port();
     let v4 = IpAddr::from(Ipv4Addr::LOCALHOST);
     let v6 = IpAddr::from(Ipv6Addr::LOCALHOST);

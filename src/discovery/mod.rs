@@ -5,7 +5,7 @@ mod names;
 mod report;
 mod streams;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -171,10 +171,8 @@ impl Discovery {
             return Enode { key, host: Host::Ip(ip), tcp: if tcp == 0 { udp } else { tcp }, udp };
         }
         let port = self.shared.local_addr.port();
-        let ip = match self.shared.local_addr.ip() {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        };
+        // The wildcard address of IPv6 takes IPv4 too.
+        let ip = Ipv4Addr::LOCALHOST.into();
         Enode { key: self.key, host: Host::Ip(ip), tcp: port, udp: port }
     }
 
