@@ -1,17 +1,30 @@
 //! The simulator: networks of real engines in virtual time.
 //!
-//! Every node is a [`crate::proto::engine::Engine`], the very code that runs in the daemon. The simulation repeats bit for
-//! bit from its seed, on any number of threads.
+//! Every node is a [`crate::proto::engine::Engine`], the very code that runs in the daemon. A simulation repeats bit for
+//! bit from its seed, on any number of threads. [`Setup`] is the way in for lookup experiments, [`World`] for anything
+//! else.
+//!
+//! ```
+//! use kadnode::sim::Setup;
+//!
+//! let report = Setup { nodes: 50, lookups: 20, ..Setup::default() }.run(|_, _| ())?;
+//! assert_eq!(report.found_closest, 1.0);
+//! # Ok::<(), kadnode::sim::SetupError>(())
+//! ```
 
+mod experiment;
 mod network;
 mod population;
 mod queue;
+mod report;
 mod truth;
 mod warm;
 mod world;
 
+pub use experiment::{Fill, Setup, SetupError, Target};
 pub use network::{Latency, LatencyError};
 pub use population::{MAX_NODES, PORT, Population, Shared};
+pub use report::{Report, Summary};
 pub use truth::Truth;
 pub use warm::Choice;
 pub use world::{Fidelity, Network, Partition, SimEngine, Traffic, World};
