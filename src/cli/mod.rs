@@ -10,6 +10,7 @@ mod oneshot;
 mod ping;
 mod resolve;
 mod run;
+mod sim;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ Examples:
   kadnode --bootnodes nodes.txt --listen 0.0.0.0:0     Join the network of nodes.txt on a free port
   kadnode ping enode://d860…f666@18.138.108.67:30303   Ask whether a node is there
   kadnode lookup d860…f666 --bootnodes nodes.txt       Find the nodes nearest to a key
+  kadnode sim --nodes 1000 --lookups 1000              Count hops in a simulated network
 
 Without a command, kadnode runs a node. While it runs, standard output holds exactly two lines: the node's enode URL and \
 its record. The log goes to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage or input.";
@@ -46,6 +48,7 @@ enum Command {
     Enr(enr::Args),
     Lookup(lookup::Args),
     Resolve(resolve::Args),
+    Sim(Box<sim::Args>),
 }
 
 /// Runs the program: reads the command line, does what it says, and tells how it ended.
@@ -81,6 +84,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Resolve(args) => {
             args.log.start(logging::Default::Warn);
             block_on(resolve::run(args))
+        }
+        Command::Sim(args) => {
+            args.log.start(logging::Default::Warn);
+            sim::run(&args)
         }
     }
 }

@@ -99,6 +99,9 @@ pub struct TableConfig {
     pub table_per_v6_prefix: usize,
     /// Spare private networks those limits (loopback always is): on, since a private network is often a single /24.
     pub exempt_lan: bool,
+    /// Prefer nodes that make a bucket more diverse, where there is a choice: on. Off gives a uniform sample, of which the
+    /// published theory speaks; lookups are a little longer then.
+    pub diverse: bool,
     /// Failed checks in a row after which a member is dropped: 3. Lower loses nodes to lost packets.
     pub max_fails: u8,
     /// Time after its proof when a new member is checked first: 10 s. Each success doubles it, up to what follows.
@@ -130,6 +133,7 @@ impl Default for TableConfig {
             bucket_per_v6_prefix: 1,
             table_per_v6_prefix: 5,
             exempt_lan: true,
+            diverse: true,
             max_fails: 3,
             first_check: Duration::from_secs(10),
             retry_check: Duration::from_secs(2),

@@ -144,6 +144,7 @@ impl Setup {
         config.votes.enabled = false;
         config.lookup.alpha = self.alpha;
         config.table.k = self.k;
+        config.table.diverse = self.choice == Choice::Diverse;
         config
     }
 
@@ -157,8 +158,7 @@ impl Setup {
         let sign = self.fidelity == Fidelity::Wire;
         let population = Arc::new(Population::new(self.nodes, self.seed, sign, self.threads));
         let network = Network { latency: self.latency, loss: self.loss, partition: None };
-        let mut world =
-            World::new(population.clone(), self.config(), network, self.fidelity, self.seed, self.threads);
+        let mut world = World::new(population.clone(), self.config(), network, self.fidelity, self.seed, self.threads);
         self.fill(&mut world, &mut progress);
         let mut rng = StdRng::seed_from_u64(mix(self.seed, 0x6c6f_6f6b));
         let alive = self.bury(&mut world, &mut rng);

@@ -252,7 +252,8 @@ impl Table {
             return Verdict::Unknown;
         };
         bucket.entries.remove(at);
-        let promoted = self.choose_replacement(log, contacts).map(|at| self.bucket_mut(log).replacements.remove(at));
+        let promoted =
+            self.choose_replacement(log, contacts, config).map(|at| self.bucket_mut(log).replacements.remove(at));
         match promoted {
             Some(mut entry) => {
                 entry.forgive();
@@ -386,6 +387,9 @@ impl Table {
         contacts: &impl Contacts,
         config: &TableConfig,
     ) -> Option<usize> {
+        if !config.diverse {
+            return None;
+        }
         let counts = self.subrange_counts(bucket, contacts);
         if counts[usize::from(distance.subrange())] > 0 {
             return None;
@@ -404,10 +408,10 @@ impl Table {
     }
 
     /// The replacement that fills an empty sixteenth, the last one to prove itself among equals.
-    fn choose_replacement(&self, log: u16, contacts: &impl Contacts) -> Option<usize> {
+    fn choose_replacement(&self, log: u16, contacts: &impl Contacts, config: &TableConfig) -> Option<usize> {
         let bucket = self.bucket(log)?;
         let counts = self.subrange_counts(bucket, contacts);
-        let fills = |entry: &Entry| counts[usize::from(self.subrange(entry.node, contacts))] == 0;
+        let fills = |entry: &Entry| config.diverse && counts[usize::from(self.subrange(entry.node, contacts))] == 0;
         (0..bucket.replacements.len()).max_by_key(|&at| (fills(&bucket.replacements[at]), at))
     }
 
