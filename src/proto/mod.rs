@@ -1,7 +1,7 @@
 //! The protocol, pure: no socket, no clock, no thread, no ambient randomness.
 //!
 //! Time comes in as an argument, randomness from a generator that is seeded at construction, datagrams come in and go
-//! out as values. The daemon, the tests, the fuzzers and the simulator all drive this one implementation.
+//! out as values. The daemon, the tests and the simulator all drive this one implementation.
 //!
 //! Dependencies point one way: `time`, `crypto`, `identity` ← `contacts` ← `wire`, `table`, `lookup` ← `engine`.
 
