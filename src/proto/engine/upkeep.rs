@@ -341,13 +341,13 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    /// Somebody new has answered, so the network is there: contacts that were silent are worth another try, but none
-    /// more often than after an eighth of its wait.
+    /// Somebody new has answered, so the network is there: contacts that were silent are tried at once. A try takes a
+    /// second, so however many bonds there are, none is pestered; where a wrong node answers at once, the shortest wait
+    /// bounds it.
     pub(super) fn on_new_bond(&mut self, now: Time) {
         let shortest = self.config.refresh.retry_min;
         for bootnode in self.upkeep.bootnodes.iter_mut().filter(|bootnode| bootnode.next_try != Time::NEVER) {
-            let soon = bootnode.last_try + shortest.max(bootnode.backoff / 8);
-            bootnode.next_try = bootnode.next_try.min(soon);
+            bootnode.next_try = bootnode.next_try.min(bootnode.last_try + shortest);
         }
         self.on_bootnodes_due(now);
     }

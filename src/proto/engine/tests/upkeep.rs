@@ -94,7 +94,8 @@ fn a_new_bond_has_the_silent_contacts_tried_at_once() {
     answer_pings(&mut net, first);
     let [second, third] = [3u8, 4].map(|n| net.peer(n.into(), addr(&format!("10.0.0.{n}:30303"))));
     net.bond(second);
-    assert_eq!(pings(&net, silent).len(), before, "it is not pestered");
+    assert_eq!(pings(&net, silent).len(), before + 1, "its turn was in a minute, and the bond makes it come");
+    assert_eq!(pings(&net, silent).last(), Some(&net.now), "at once");
     let live_on = |net: &mut Net| {
         for _ in 0..190 {
             net.run(ms(100));
@@ -103,11 +104,11 @@ fn a_new_bond_has_the_silent_contacts_tried_at_once() {
         }
     };
     live_on(&mut net);
-    assert_eq!(pings(&net, silent).len(), before + 1, "but tried after an eighth of its wait");
     live_on(&mut net);
-    assert_eq!(pings(&net, silent).len(), before + 1, "its turn is in a minute");
+    assert_eq!(pings(&net, silent).len(), before + 1, "without a bond it waits its minute");
     net.bond(third);
-    assert_eq!(pings(&net, silent).last(), Some(&net.now), "and a bond makes it come at once");
+    assert_eq!(pings(&net, silent).len(), before + 2, "and so does the next bond");
+    assert_eq!(pings(&net, silent).last(), Some(&net.now));
     for peer in [first, second, third] {
         net.claim_all(peer);
     }
