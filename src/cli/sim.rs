@@ -171,7 +171,7 @@ fn as_text(report: &Report, cost: &Cost) -> String {
     let shares = report.hop_shares.iter().enumerate();
     let shares: Vec<String> = shares.map(|(hops, share)| format!("{hops}: {:.1} %", 100.0 * share)).collect();
     let memory = cost.peak_rss_bytes.map_or_else(String::new, |bytes| format!(", {} MB at most", bytes / 1_000_000));
-    let rate = report.events as f64 / cost.wall_seconds.max(1e-9);
+    let rate = report.traffic.events as f64 / cost.wall_seconds.max(1e-9);
     let _ = writeln!(
         text,
         "hop shares     {}\n\
@@ -181,8 +181,8 @@ fn as_text(report: &Report, cost: &Cost) -> String {
         100.0 * report.found_closest,
         100.0 * report.found_all,
         report.lookups,
-        report.messages,
-        report.events,
+        report.traffic.messages(),
+        report.traffic.events,
     );
     text
 }
@@ -202,9 +202,9 @@ fn as_json(report: &Report, cost: &Cost) -> String {
         "took_ms": summary(&report.took_ms),
         "found_closest": report.found_closest,
         "found_all_16": report.found_all,
-        "messages": report.messages,
-        "events": report.events,
-        "events_per_second": report.events as f64 / cost.wall_seconds.max(1e-9),
+        "messages": report.traffic.messages(),
+        "events": report.traffic.events,
+        "events_per_second": report.traffic.events as f64 / cost.wall_seconds.max(1e-9),
         "bytes_per_node": cost.peak_rss_bytes.map(|bytes| bytes / report.nodes as u64),
         "peak_rss_bytes": cost.peak_rss_bytes,
         "simulated_seconds": report.simulated_seconds,

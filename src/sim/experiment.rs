@@ -6,12 +6,13 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use thiserror::Error;
 
-use super::network::{Latency, mix};
+use super::network::{Latency, Network};
 use super::population::{MAX_NODES, Population, node_of};
-use super::report::{Report, Summary};
+use super::random::mix;
+use super::report::{Census, Report, Summary};
 use super::truth::Truth;
 use super::warm::Choice;
-use super::world::{Fidelity, Network, World};
+use super::world::{Fidelity, World};
 use crate::proto::config::{Config, ConfigError, K};
 use crate::proto::engine::{Command, CommandId, LookupReport, Reply};
 use crate::proto::identity::PublicKey;
@@ -157,7 +158,7 @@ impl Setup {
         progress("keys", 0.0);
         let sign = self.fidelity == Fidelity::Wire;
         let population = Arc::new(Population::new(self.nodes, self.seed, sign, self.threads));
-        let network = Network { latency: self.latency, loss: self.loss, partition: None };
+        let network = Network { loss: self.loss, ..Network::new(self.latency) };
         let mut world = World::new(population.clone(), self.config(), network, self.fidelity, self.seed, self.threads);
         self.fill(&mut world, &mut progress);
         let mut rng = StdRng::seed_from_u64(mix(self.seed, 0x6c6f_6f6b));
@@ -255,10 +256,13 @@ impl Setup {
             took_ms: Summary::of(took),
             found_closest: share(nearest),
             found_all: share(all),
-            messages: traffic.sent.iter().sum(),
-            events: traffic.events,
-            bytes: traffic.bytes,
+            traffic,
             simulated_seconds: world.now().0 as f64 / 1e6,
+            dead_told: 0.0,
+            per_minute: Vec::new(),
+            census: Census::default(),
+            moments: Vec::new(),
+            joiners: None,
         }
     }
 }

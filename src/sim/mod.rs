@@ -16,18 +16,19 @@ mod experiment;
 mod network;
 mod population;
 mod queue;
+mod random;
 mod report;
 mod truth;
 mod warm;
 mod world;
 
 pub use experiment::{Fill, Setup, SetupError, Target};
-pub use network::{Latency, LatencyError};
+pub use network::{Latency, LatencyError, NatShares, Network, Partition, WrongClocks};
 pub use population::{MAX_NODES, PORT, Population, Shared};
-pub use report::{Report, Summary};
+pub use report::{BucketFill, Census, Joiners, KindRate, Moment, Report, Summary};
 pub use truth::Truth;
 pub use warm::Choice;
-pub use world::{Fidelity, Network, Partition, SimEngine, Traffic, World};
+pub use world::{Fidelity, SimEngine, Traffic, World};
 
 #[cfg(test)]
 mod tests;

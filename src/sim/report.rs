@@ -1,5 +1,8 @@
 //! The figures of an experiment.
 
+use super::world::Traffic;
+use crate::proto::wire::MessageKind;
+
 /// A sample in a few numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
@@ -58,14 +61,81 @@ pub struct Report {
     pub found_closest: f64,
     /// Share of the lookups that found all k nearest nodes alive, and nothing else.
     pub found_all: f64,
-    /// Messages sent by all nodes, from the start.
-    pub messages: u64,
-    /// Events handled: packets, wake-ups, commands.
-    pub events: u64,
-    /// Bytes sent; known at wire fidelity only.
-    pub bytes: u64,
+    /// Share of the entries of NEIGHBORS that were dead when they were sent, from when the lookups began.
+    pub dead_told: f64,
+    /// Traffic of all nodes, from the start.
+    pub traffic: Traffic,
+    /// What nodes send a minute, by kind of message, from when the lookups began.
+    pub per_minute: Vec<KindRate>,
     /// Virtual time that has passed.
     pub simulated_seconds: f64,
+    /// The tables at the end.
+    pub census: Census,
+    /// How the lookups fared in the course of time.
+    pub moments: Vec<Moment>,
+    /// How soon joiners were found; without joiners, none.
+    pub joiners: Option<Joiners>,
+}
+
+/// What a node sends a minute of one kind of message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KindRate {
+    /// Which kind.
+    pub kind: MessageKind,
+    /// Messages a node a minute.
+    pub messages: f64,
+    /// Bytes a node a minute, as on the wire without the headers of UDP and IP.
+    pub bytes: f64,
+}
+
+/// The tables of all nodes that run, at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Census {
+    /// Nodes that run.
+    pub running: usize,
+    /// Entries of a table.
+    pub entries: Summary,
+    /// For each log distance at which anybody has a member, far first.
+    pub buckets: Vec<BucketFill>,
+    /// Share of the entries whose node is dead.
+    pub stale: f64,
+    /// Share of the nodes that are in the largest set in which everybody can be reached from everybody, entry by entry.
+    pub connected: f64,
+}
+
+/// How full the buckets of one log distance are, over all tables.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BucketFill {
+    /// Log distance, 1 to 256.
+    pub log_distance: u16,
+    /// Mean number of members.
+    pub members: f64,
+    /// Mean number of nodes that there are for it, at most k.
+    pub possible: f64,
+}
+
+/// The lookups that began in a span of time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moment {
+    /// The middle of the span, in seconds since the lookups began.
+    pub seconds: f64,
+    /// How many there were.
+    pub lookups: usize,
+    /// Share of them that found the nearest node alive.
+    pub found_closest: f64,
+    /// Share of them that found all k nearest nodes alive.
+    pub found_all: f64,
+    /// Mean hops.
+    pub hops: f64,
+}
+
+/// How soon nodes that join are found by lookups for their keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joiners {
+    /// Seconds since the start of the joiner, and the share of the lookups at that age that found it.
+    pub found: Vec<(f64, f64)>,
+    /// The first of those ages from which on at least 95 % were found.
+    pub seconds_to_95: Option<f64>,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ fn config() -> Config {
 
 fn world(nodes: usize, fidelity: Fidelity, latency: &str, seed: u64, threads: usize) -> World {
     let population = Arc::new(Population::new(nodes, seed, fidelity == Fidelity::Wire, threads));
-    let network = Network { latency: latency.parse().unwrap(), loss: 0.0, partition: None };
+    let network = Network::new(latency.parse().unwrap());
     World::new(population, config(), network, fidelity, seed, threads)
 }
 

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::network::mix;
+use super::random::mix;
 use super::truth::Truth;
 use crate::proto::identity::NodeId;
 

@@ -1,9 +1,11 @@
-//! The network between the nodes: how long a packet takes, and whether it arrives.
+//! How long a packet is under way.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+
+use crate::sim::random::{mix, unit};
 
 /// One-way latency between two nodes.
 ///
@@ -58,7 +60,7 @@ impl Latency {
     }
 
     /// The latency of an exchange in microseconds, given 64 random bits.
-    pub(super) fn draw(&self, seed: u64, from: u32, to: u32, random: u64) -> u64 {
+    pub(in crate::sim) fn draw(&self, seed: u64, from: u32, to: u32, random: u64) -> u64 {
         let ms = match *self {
             Latency::Constant { ms } => ms,
             Latency::Uniform { low, high } => low + (high - low) * unit(random),
@@ -76,19 +78,6 @@ impl Latency {
         };
         micros(ms).max(self.floor())
     }
-}
-
-/// A share of the bits as a number from 0 to just below 1.
-pub(super) fn unit(random: u64) -> f64 {
-    (random >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// 64 random bits from two numbers (the finalizer of SplitMix64, Steele, Lea and Flood 2014).
-pub(super) fn mix(seed: u64, n: u64) -> u64 {
-    let mut z = seed ^ n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 fn micros(ms: f64) -> u64 {

@@ -1,0 +1,243 @@
+//! The nodes of one thread.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use bytes::{Bytes, BytesMut};
+
+use super::event::{Event, What};
+use super::{Common, Fidelity, SimEngine, Traffic};
+use crate::proto::contacts::NodeRef;
+use crate::proto::engine::{CommandId, Output, Reply, Transmit};
+use crate::proto::time::Time;
+use crate::proto::wire::Opened;
+use crate::sim::population::node_of;
+use crate::sim::queue::BucketQueue;
+use crate::sim::random::{mix, unit};
+use crate::sim::truth::Truth;
+use crate::sim::warm::{self, Choice};
+
+pub(super) struct Node {
+    pub(super) engine: Option<Box<SimEngine>>,
+    /// When it is to be woken next; wake-ups for other times are void.
+    pub(super) wake: u64,
+    pub(super) sent: u32,
+    pub(super) digest: u64,
+    pub(super) starts: u32,
+}
+
+pub(super) struct Shard {
+    pub(super) at: usize,
+    pub(super) shards: usize,
+    pub(super) nodes: Vec<Node>,
+    pub(super) queue: BucketQueue<Event>,
+    /// Wake-ups that fall into the bucket under way.
+    pub(super) soon: BinaryHeap<Reverse<(u64, u32)>>,
+    pub(super) outboxes: Vec<Vec<Event>>,
+    pub(super) replies: Vec<(Time, u32, CommandId, Reply)>,
+    pub(super) traffic: Traffic,
+    pub(super) packet: BytesMut,
+}
+
+impl Node {
+    fn absent() -> Self {
+        Self { engine: None, wake: u64::MAX, sent: 0, digest: 0, starts: 0 }
+    }
+}
+
+impl Shard {
+    /// Shard number `at` of `shards`, with its share of `population` nodes, none of which runs.
+    pub(super) fn new(at: usize, shards: usize, population: usize, width: u64) -> Self {
+        Self {
+            at,
+            shards,
+            nodes: (at..population).step_by(shards).map(|_| Node::absent()).collect(),
+            queue: BucketQueue::new(width),
+            soon: BinaryHeap::new(),
+            outboxes: (0..shards).map(|_| Vec::new()).collect(),
+            replies: Vec::new(),
+            traffic: Traffic::default(),
+            packet: BytesMut::new(),
+        }
+    }
+
+    pub(super) fn fill(&mut self, truth: &Truth, choice: Choice, now: Time, common: &Common) {
+        for (local, node) in self.nodes.iter_mut().enumerate() {
+            let own = (local * self.shards + self.at) as u32;
+            node.starts += 1;
+            let mut engine = common.engine(own, node.starts, now);
+            let id = common.population.id(own as usize);
+            for member in warm::members(truth, own, id, common.config.table.k, choice, common.seed) {
+                engine.grant(now, NodeRef(member), true);
+            }
+            node.engine = Some(engine);
+        }
+    }
+
+    /// From whom to whom the tables of some nodes point.
+    pub(super) fn edges(&self, locals: std::ops::Range<usize>) -> Vec<(u32, u32)> {
+        let mut edges = Vec::new();
+        for (local, node) in self.nodes.iter().enumerate().take(locals.end).skip(locals.start) {
+            let own = (local * self.shards + self.at) as u32;
+            let members = node.engine.iter().flat_map(|engine| engine.table().entries());
+            edges.extend(members.map(|(_, entry)| (own, entry.node.0)));
+        }
+        edges
+    }
+
+    pub(super) fn grant(&mut self, edges: &[Vec<(u32, u32)>], now: Time) {
+        for (from, to) in edges.iter().flatten().filter(|(_, to)| *to as usize % self.shards == self.at) {
+            if let Some(engine) = &mut self.nodes[*to as usize / self.shards].engine {
+                engine.grant(now, NodeRef(*from), false);
+            }
+        }
+    }
+
+    /// Handles the events of a bucket.
+    pub(super) fn run_bucket(&mut self, bucket: u64, common: &Common) {
+        let mut events = self.queue.take(bucket);
+        let bucket_end = self.queue.end_of(bucket);
+        events.sort_unstable();
+        let mut waiting = events.drain(..).peekable();
+        loop {
+            let wake = self.soon.peek().map(|Reverse(wake)| *wake);
+            let packet = waiting.peek().map(|event| (event.at, event.to));
+            match (wake, packet) {
+                (Some((at, to)), _) if packet.is_none_or(|packet| (at, to) <= packet) => {
+                    self.soon.pop();
+                    self.handle(at, to, 0, What::Wake, bucket_end, common);
+                }
+                _ => match waiting.next() {
+                    Some(Event { at, to, from, what, .. }) => self.handle(at, to, from, what, bucket_end, common),
+                    None => break,
+                },
+            }
+        }
+        drop(waiting);
+        self.queue.recycle(events);
+    }
+
+    fn handle(&mut self, at: u64, to: u32, from: u32, what: What, bucket_end: u64, common: &Common) {
+        self.traffic.events += 1;
+        let now = Time(at);
+        let node = &mut self.nodes[to as usize / self.shards];
+        // A deadline at the same instant comes before the packet.
+        if node.wake <= at
+            && let Some(engine) = &mut node.engine
+        {
+            node.wake = u64::MAX;
+            engine.handle_timeout(now);
+            self.drain(at, to, None, bucket_end, common);
+        }
+        let node = &mut self.nodes[to as usize / self.shards];
+        let mut source = None;
+        match what {
+            What::Wake => return,
+            What::Start(bootnodes) => {
+                node.starts += 1;
+                let mut engine = common.engine(to, node.starts, now);
+                for bootnode in bootnodes {
+                    // Its own address among them is no mistake.
+                    let _ = engine.add_bootnode(now, &common.population.contact(bootnode as usize));
+                }
+                node.engine = Some(engine);
+            }
+            What::Stop => {
+                node.engine = None;
+                node.wake = u64::MAX;
+                return;
+            }
+            What::Command(id, command) => {
+                if let Some(engine) = &mut node.engine {
+                    engine.handle_command(now, id, *command);
+                }
+            }
+            What::Sealed(latency, packet) => {
+                let Some(engine) = &mut node.engine else { return };
+                source = Some((from, latency));
+                self.traffic.delivered += 1;
+                // The kind of message; the rest differs between fidelities.
+                node.digest = mix(mix(node.digest, at), u64::from(from) << 8 | u64::from(packet[97]));
+                let _ = engine.handle_datagram(now, common.population.addr(from as usize), &packet);
+            }
+            What::Message(latency, packet) => {
+                let Some(engine) = &mut node.engine else { return };
+                source = Some((from, latency));
+                self.traffic.delivered += 1;
+                let (hash, message) = *packet;
+                node.digest = mix(mix(node.digest, at), u64::from(from) << 8 | message.kind() as u64);
+                let sender = from as usize;
+                let (key, id) = (*common.population.key(sender), *common.population.id(sender));
+                let opened = Opened { hash, sender: key, id, message };
+                let _ = engine.handle_message(now, common.population.addr(sender), opened);
+            }
+        }
+        self.drain(at, to, source, bucket_end, common);
+    }
+
+    /// Does what the engine wants. Answers to `source` take as long as what they answer took.
+    pub(super) fn drain(&mut self, at: u64, node: u32, source: Option<(u32, u32)>, bucket_end: u64, common: &Common) {
+        let local = node as usize / self.shards;
+        while let Some(engine) = &mut self.nodes[local].engine {
+            match engine.poll_output() {
+                Output::Transmit(transmit) => self.transmit(at, node, &transmit, source, common),
+                Output::Event(_) => {}
+                Output::Reply(id, reply) => self.replies.push((Time(at), node, id, reply)),
+                Output::Wait(deadline) => {
+                    let wake = deadline.0;
+                    if wake != u64::MAX && wake != self.nodes[local].wake {
+                        self.nodes[local].wake = wake;
+                        if wake < bucket_end {
+                            self.soon.push(Reverse((wake, node)));
+                        } else {
+                            self.queue.push(Event { at: wake, to: node, from: 0, seq: 0, what: What::Wake });
+                        }
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn transmit(&mut self, at: u64, from: u32, transmit: &Transmit, source: Option<(u32, u32)>, common: &Common) {
+        let node = &mut self.nodes[from as usize / self.shards];
+        let Some(engine) = &mut node.engine else { return };
+        node.sent = node.sent.wrapping_add(1);
+        self.traffic.sent[transmit.message.kind() as usize - 1] += 1;
+        let packet = match common.fidelity {
+            Fidelity::Wire => {
+                engine.seal(transmit, &mut self.packet);
+                self.traffic.bytes += self.packet.len() as u64;
+                Err(Bytes::copy_from_slice(&self.packet))
+            }
+            Fidelity::Message => {
+                // Sender, start and number name a packet as well as its hash does.
+                let mut hash = [0; 32];
+                hash[..4].copy_from_slice(&from.to_be_bytes());
+                hash[4..8].copy_from_slice(&node.starts.to_be_bytes());
+                hash[8..12].copy_from_slice(&node.sent.to_be_bytes());
+                if let Some(request) = transmit.request {
+                    engine.handle_sealed(request, hash);
+                }
+                Ok(hash)
+            }
+        };
+        let Some(to) = node_of(transmit.to).filter(|&to| to < common.population.len()) else { return };
+        let random = mix(mix(common.seed, u64::from(from)), u64::from(node.sent));
+        let network = &common.network;
+        if unit(random) < network.loss || network.separates(from as usize, to, Time(at)) {
+            return;
+        }
+        let to = to as u32;
+        let latency = match source {
+            Some((asker, latency)) if asker == to => latency,
+            _ => u32::try_from(network.latency.draw(common.seed, from, to, mix(random, 2))).unwrap_or(u32::MAX),
+        };
+        let what = match packet {
+            Ok(hash) => What::Message(latency, Box::new((hash, transmit.message.clone()))),
+            Err(bytes) => What::Sealed(latency, bytes),
+        };
+        let event = Event { at: at + u64::from(latency), to, from, seq: node.sent, what };
+        self.outboxes[to as usize % self.shards].push(event);
+    }
+}
