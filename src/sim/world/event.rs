@@ -19,15 +19,25 @@ pub(super) struct Event {
     pub(super) what: What,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum What {
     Wake,
     Start(Box<[u32]>),
     Stop,
     Command(CommandId, Box<Command>),
-    /// A packet, with the latency of its exchange.
-    Sealed(u32, Bytes),
-    Message(u32, Box<(Hash, Message)>),
+    Sealed(Route, Bytes),
+    Message(Route, Box<(Hash, Message)>),
+}
+
+/// How a packet travels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route {
+    /// The latency of its exchange, in microseconds.
+    pub(super) latency: u32,
+    /// The port from which it seems to come; 0 for the sender's own, as in handles.
+    pub(super) from_port: u8,
+    /// The port to which it was sent.
+    pub(super) to_port: u8,
 }
 
 impl Timed for Event {
