@@ -10,7 +10,7 @@ use super::{Common, Fidelity, SimEngine, Traffic};
 use crate::proto::contacts::NodeRef;
 use crate::proto::engine::{CommandId, Output, Reply, Transmit};
 use crate::proto::time::Time;
-use crate::proto::wire::{Message, Opened};
+use crate::proto::wire::{Hash, Message, Opened};
 use crate::sim::network::{Lengths, Nat};
 use crate::sim::population::{addr_of, handle, handle_of, number, port};
 use crate::sim::queue::BucketQueue;
@@ -229,11 +229,7 @@ impl Shard {
             }
             Fidelity::Message => {
                 self.traffic.bytes[kind] += self.lengths.of(&transmit.message);
-                // Sender, start and number name a packet as well as its hash does.
-                let mut hash = [0; 32];
-                hash[..4].copy_from_slice(&from.to_be_bytes());
-                hash[4..8].copy_from_slice(&node.starts.to_be_bytes());
-                hash[8..12].copy_from_slice(&node.sent.to_be_bytes());
+                let hash = stand_in(from, transmit);
                 if let Some(request) = transmit.request {
                     engine.handle_sealed(request, hash);
                 }
@@ -264,4 +260,16 @@ impl Shard {
         }
         outbox.push(Event { at: at + delay, to, from, seq: node.sent, what });
     }
+}
+
+/// What stands for the hash of a packet that is not made. Like a true one it follows from the sender and what is said, so
+/// a request that is repeated within a second goes by the same name.
+fn stand_in(from: u32, transmit: &Transmit) -> Hash {
+    let to = handle_of(transmit.to).map_or(0, |to| to.0);
+    let mut hash = [0; 32];
+    hash[0] = transmit.message.kind() as u8;
+    hash[4..8].copy_from_slice(&from.to_be_bytes());
+    hash[8..12].copy_from_slice(&to.to_be_bytes());
+    hash[12..20].copy_from_slice(&transmit.message.expiration().unwrap_or(0).to_be_bytes());
+    hash
 }
