@@ -100,8 +100,8 @@ impl Contacts for Shared {
         self.node_at(contact.endpoint.udp_addr()).filter(|&node| self.0.keys[node] == contact.key).map(handle)
     }
 
-    fn find(&self, id: &NodeId, addr: SocketAddr) -> Option<NodeRef> {
-        self.node_at(addr).filter(|&node| self.0.ids[node] == *id).map(handle)
+    fn find(&self, key: &PublicKey, addr: SocketAddr) -> Option<NodeRef> {
+        self.node_at(addr).filter(|&node| self.0.keys[node] == *key).map(handle)
     }
 
     fn id(&self, node: NodeRef) -> &NodeId {
@@ -176,8 +176,8 @@ mod tests {
         assert_eq!(contact.endpoint.to_string(), "10.0.1.1:30303");
         assert_eq!(store.intern(&contact), Some(NodeRef(257)));
         assert_eq!(store.contact(NodeRef(257)), contact);
-        assert_eq!(store.find(population.id(257), population.addr(257)), Some(NodeRef(257)));
-        assert_eq!(store.find(population.id(256), population.addr(257)), None);
+        assert_eq!(store.find(population.key(257), population.addr(257)), Some(NodeRef(257)));
+        assert_eq!(store.find(population.key(256), population.addr(257)), None);
         let liar = Contact { key: *population.key(1), ..contact };
         assert_eq!(store.intern(&liar), None);
         let nowhere = Contact { endpoint: Endpoint::new([10, 0, 1, 44].into(), PORT, 0), ..contact };

@@ -19,7 +19,10 @@ use crate::sim::warm::{self, Choice};
 
 pub(super) struct Node {
     pub(super) engine: Option<Box<SimEngine>>,
-    /// When it is to be woken next; wake-ups for other times are void.
+    /// When its engine wants to be woken.
+    pub(super) deadline: u64,
+    /// The earliest wake-up in the queue, never later than the deadline; others are void. Most deadlines are moved to a
+    /// later time before they come, so a wake-up that comes early only queues the next.
     pub(super) wake: u64,
     pub(super) sent: u32,
     pub(super) digest: u64,
@@ -41,7 +44,7 @@ pub(super) struct Shard {
 
 impl Node {
     fn absent() -> Self {
-        Self { engine: None, wake: u64::MAX, sent: 0, digest: 0, starts: 0 }
+        Self { engine: None, deadline: u64::MAX, wake: u64::MAX, sent: 0, digest: 0, starts: 0 }
     }
 }
 
@@ -118,17 +121,30 @@ impl Shard {
     }
 
     fn handle(&mut self, at: u64, to: u32, from: u32, what: What, bucket_end: u64, common: &Common) {
-        self.traffic.events += 1;
         let now = Time(at);
         let node = &mut self.nodes[to as usize / self.shards];
+        if matches!(what, What::Wake) {
+            if node.wake != at {
+                return;
+            }
+            node.wake = u64::MAX;
+            if node.deadline > at {
+                self.wake_at_deadline(to, bucket_end);
+                return;
+            }
+        }
         // A deadline at the same instant comes before the packet.
-        if node.wake <= at
+        if node.deadline <= at
             && let Some(engine) = &mut node.engine
         {
-            node.wake = u64::MAX;
+            self.traffic.events += 1;
             engine.handle_timeout(now);
             self.drain(at, to, None, bucket_end, common);
         }
+        if matches!(what, What::Wake) {
+            return;
+        }
+        self.traffic.events += 1;
         let node = &mut self.nodes[to as usize / self.shards];
         let mut source = None;
         match what {
@@ -144,7 +160,7 @@ impl Shard {
             }
             What::Stop => {
                 node.engine = None;
-                node.wake = u64::MAX;
+                node.deadline = u64::MAX;
                 return;
             }
             What::Command(id, command) => {
@@ -184,18 +200,25 @@ impl Shard {
                 Output::Event(_) => {}
                 Output::Reply(id, reply) => self.replies.push((Time(at), node, id, reply)),
                 Output::Wait(deadline) => {
-                    let wake = deadline.0;
-                    if wake != u64::MAX && wake != self.nodes[local].wake {
-                        self.nodes[local].wake = wake;
-                        if wake < bucket_end {
-                            self.soon.push(Reverse((wake, node)));
-                        } else {
-                            self.queue.push(Event { at: wake, to: node, from: 0, seq: 0, what: What::Wake });
-                        }
-                    }
+                    self.nodes[local].deadline = deadline.0;
+                    self.wake_at_deadline(node, bucket_end);
                     return;
                 }
             }
+        }
+    }
+
+    fn wake_at_deadline(&mut self, to: u32, bucket_end: u64) {
+        let node = &mut self.nodes[to as usize / self.shards];
+        let at = node.deadline;
+        if at >= node.wake {
+            return;
+        }
+        node.wake = at;
+        if at < bucket_end {
+            self.soon.push(Reverse((at, to)));
+        } else {
+            self.queue.push(Event { at, to, from: 0, seq: 0, what: What::Wake });
         }
     }
 
