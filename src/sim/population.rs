@@ -100,8 +100,8 @@ impl Contacts for Shared {
         self.node_at(contact.endpoint.udp_addr()).filter(|&node| *self.key(node) == contact.key)
     }
 
-    fn find(&self, id: &NodeId, addr: SocketAddr) -> Option<NodeRef> {
-        self.node_at(addr).filter(|&node| self.id(node) == id)
+    fn find(&self, key: &PublicKey, addr: SocketAddr) -> Option<NodeRef> {
+        self.node_at(addr).filter(|&node| self.key(node) == key)
     }
 
     fn id(&self, node: NodeRef) -> &NodeId {
@@ -202,8 +202,8 @@ mod tests {
         assert_eq!(contact.endpoint.to_string(), "10.0.1.1:30303");
         assert_eq!(store.intern(&contact), Some(NodeRef(257)));
         assert_eq!(store.contact(NodeRef(257)), contact);
-        assert_eq!(store.find(population.id(257), population.addr(257)), Some(NodeRef(257)));
-        assert_eq!(store.find(population.id(256), population.addr(257)), None);
+        assert_eq!(store.find(population.key(257), population.addr(257)), Some(NodeRef(257)));
+        assert_eq!(store.find(population.key(256), population.addr(257)), None);
         let liar = Contact { key: *population.key(1), ..contact };
         assert_eq!(store.intern(&liar), None);
         let nowhere = Contact { endpoint: Endpoint::new([10, 0, 1, 44].into(), PORT, 0), ..contact };
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!((number(there), port(there)), (2, 255));
         assert_eq!((store.contact(there), store.id(there)), (contact, population.id(2)));
         assert_eq!(addr_of(there).to_string(), "10.0.0.2:30558");
-        assert_eq!(store.find(population.id(2), addr_of(there)), Some(there));
+        assert_eq!(store.find(population.key(2), addr_of(there)), Some(there));
         assert_eq!(node_of(addr_of(there)), Some(2));
         for nowhere in ["10.0.0.2:30559", "10.0.0.2:30302", "11.0.0.2:30303", "[::a00:2]:30303"] {
             assert_eq!(handle_of(nowhere.parse().unwrap()), None, "{nowhere}");

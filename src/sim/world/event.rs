@@ -25,20 +25,22 @@ pub(super) enum What {
     Start(Box<[u32]>),
     Stop,
     Command(CommandId, Box<Command>),
-    Sealed(Route, Bytes),
-    Message(Route, Box<(Hash, Message)>),
+    /// A packet, with the latency of its exchange in microseconds.
+    Sealed(u32, Ports, Bytes),
+    Message(u32, Ports, Box<(Hash, Message)>),
 }
 
-/// How a packet travels.
+/// The ports of a packet, as in handles: 0 is a node's own.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Route {
-    /// The latency of its exchange, in microseconds.
-    pub(super) latency: u32,
-    /// The port from which it seems to come; 0 for the sender's own, as in handles.
-    pub(super) from_port: u8,
-    /// The port to which it was sent.
-    pub(super) to_port: u8,
+pub(super) struct Ports {
+    /// Where it seems to come from.
+    pub(super) from: u8,
+    /// Where it was sent.
+    pub(super) to: u8,
 }
+
+// Millions of them wait at a time.
+const _: () = assert!(size_of::<Event>() <= 64);
 
 impl Timed for Event {
     fn at(&self) -> u64 {

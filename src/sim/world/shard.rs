@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use bytes::{Bytes, BytesMut};
 
-use super::event::{Event, Route, What};
+use super::event::{Event, Ports, What};
 use super::{Common, Fidelity, SimEngine, Traffic};
 use crate::proto::contacts::NodeRef;
 use crate::proto::engine::{CommandId, Output, Reply, Transmit};
@@ -20,7 +20,10 @@ use crate::sim::warm::{self, Choice};
 
 pub(super) struct Node {
     pub(super) engine: Option<Box<SimEngine>>,
-    /// When it is to be woken next; wake-ups for other times are void.
+    /// When its engine wants to be woken.
+    pub(super) deadline: u64,
+    /// The earliest wake-up in the queue, never later than the deadline; others are void. Most deadlines are moved to a
+    /// later time before they come, so a wake-up that comes early only queues the next.
     pub(super) wake: u64,
     pub(super) sent: u32,
     pub(super) digest: u64,
@@ -44,14 +47,14 @@ pub(super) struct Shard {
 
 impl Node {
     fn absent() -> Self {
-        Self { engine: None, wake: u64::MAX, sent: 0, digest: 0, starts: 0, nat: Nat::default() }
+        Self { engine: None, deadline: u64::MAX, wake: u64::MAX, sent: 0, digest: 0, starts: 0, nat: Nat::default() }
     }
 
     /// Who seems to have sent a packet, if what the node stands behind lets it through.
-    fn admit(&self, now: Time, own: u32, from: u32, route: Route, common: &Common) -> Option<NodeRef> {
-        let sender = handle(from as usize, route.from_port);
+    fn admit(&self, now: Time, own: u32, from: u32, ports: Ports, common: &Common) -> Option<NodeRef> {
+        let sender = handle(from as usize, ports.from);
         let kind = common.network.nat.kind(common.seed, own);
-        self.nat.admits(kind, common.seed, own, sender, route.to_port, now).then_some(sender)
+        self.nat.admits(kind, common.seed, own, sender, ports.to, now).then_some(sender)
     }
 }
 
@@ -129,17 +132,30 @@ impl Shard {
     }
 
     fn handle(&mut self, at: u64, to: u32, from: u32, what: What, bucket_end: u64, common: &Common) {
-        self.traffic.events += 1;
         let now = Time(at);
         let node = &mut self.nodes[to as usize / self.shards];
+        if matches!(what, What::Wake) {
+            if node.wake != at {
+                return;
+            }
+            node.wake = u64::MAX;
+            if node.deadline > at {
+                self.wake_at_deadline(to, bucket_end);
+                return;
+            }
+        }
         // A deadline at the same instant comes before the packet.
-        if node.wake <= at
+        if node.deadline <= at
             && let Some(engine) = &mut node.engine
         {
-            node.wake = u64::MAX;
+            self.traffic.events += 1;
             engine.handle_timeout(now);
             self.drain(at, to, None, bucket_end, common);
         }
+        if matches!(what, What::Wake) {
+            return;
+        }
+        self.traffic.events += 1;
         let node = &mut self.nodes[to as usize / self.shards];
         let mut source = None;
         match what {
@@ -155,7 +171,7 @@ impl Shard {
             }
             What::Stop => {
                 node.engine = None;
-                node.wake = u64::MAX;
+                node.deadline = u64::MAX;
                 return;
             }
             What::Command(id, command) => {
@@ -163,19 +179,19 @@ impl Shard {
                     engine.handle_command(now, id, *command);
                 }
             }
-            What::Sealed(route, packet) => {
-                let Some(sender) = node.admit(now, to, from, route, common) else { return };
+            What::Sealed(latency, ports, packet) => {
+                let Some(sender) = node.admit(now, to, from, ports, common) else { return };
                 let Some(engine) = &mut node.engine else { return };
-                source = Some((from, route.latency));
+                source = Some((from, latency));
                 self.traffic.delivered += 1;
                 // The kind of message; the rest differs between fidelities.
                 node.digest = mix(mix(node.digest, at), u64::from(sender.0) << 8 | u64::from(packet[97]));
                 let _ = engine.handle_datagram(now, addr_of(sender), &packet);
             }
-            What::Message(route, packet) => {
-                let Some(sender) = node.admit(now, to, from, route, common) else { return };
+            What::Message(latency, ports, packet) => {
+                let Some(sender) = node.admit(now, to, from, ports, common) else { return };
                 let Some(engine) = &mut node.engine else { return };
-                source = Some((from, route.latency));
+                source = Some((from, latency));
                 self.traffic.delivered += 1;
                 let (hash, message) = *packet;
                 node.digest = mix(mix(node.digest, at), u64::from(sender.0) << 8 | message.kind() as u64);
@@ -196,18 +212,25 @@ impl Shard {
                 Output::Event(_) => {}
                 Output::Reply(id, reply) => self.replies.push((Time(at), node, id, reply)),
                 Output::Wait(deadline) => {
-                    let wake = deadline.0;
-                    if wake != u64::MAX && wake != self.nodes[local].wake {
-                        self.nodes[local].wake = wake;
-                        if wake < bucket_end {
-                            self.soon.push(Reverse((wake, node)));
-                        } else {
-                            self.queue.push(Event { at: wake, to: node, from: 0, seq: 0, what: What::Wake });
-                        }
-                    }
+                    self.nodes[local].deadline = deadline.0;
+                    self.wake_at_deadline(node, bucket_end);
                     return;
                 }
             }
+        }
+    }
+
+    fn wake_at_deadline(&mut self, to: u32, bucket_end: u64) {
+        let node = &mut self.nodes[to as usize / self.shards];
+        let at = node.deadline;
+        if at >= node.wake {
+            return;
+        }
+        node.wake = at;
+        if at < bucket_end {
+            self.soon.push(Reverse((at, to)));
+        } else {
+            self.queue.push(Event { at, to, from: 0, seq: 0, what: What::Wake });
         }
     }
 
@@ -248,10 +271,10 @@ impl Shard {
             Some((asker, latency)) if asker == to => latency,
             _ => u32::try_from(network.latency.draw(common.seed, from, to, mix(random, 2))).unwrap_or(u32::MAX),
         };
-        let route = Route { latency, from_port, to_port: port(target) };
+        let ports = Ports { from: from_port, to: port(target) };
         let what = match packet {
-            Ok(hash) => What::Message(route, Box::new((hash, transmit.message.clone()))),
-            Err(bytes) => What::Sealed(route, bytes),
+            Ok(hash) => What::Message(latency, ports, Box::new((hash, transmit.message.clone()))),
+            Err(bytes) => What::Sealed(latency, ports, bytes),
         };
         let (delay, copy) = network.delays(latency, random);
         let outbox = &mut self.outboxes[to as usize % self.shards];
