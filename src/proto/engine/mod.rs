@@ -209,7 +209,7 @@ impl<C: Contacts> Engine<C> {
     pub fn handle_timeout(&mut self, now: Time) {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::Late(request) => self.on_late(request),
+                Timer::Late(request) => self.on_late(now, request),
                 Timer::Expires(request) => self.on_expired(now, request),
                 Timer::Errand(errand) => self.on_errand_deadline(now, errand),
                 Timer::Lookup(lookup) => self.on_lookup_deadline(lookup),
