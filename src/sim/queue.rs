@@ -17,8 +17,11 @@ pub(super) trait Timed {
 pub(super) struct BucketQueue<E> {
     width: u64,
     buckets: BTreeMap<u64, Vec<E>>,
-    /// Emptied buckets, to be filled again.
+    /// Emptied buckets, to be filled again. They are large, and only for what is near: the wake-ups of a far bucket are
+    /// few.
     spare: Vec<Vec<E>>,
+    /// The bucket that was taken out last.
+    taken: u64,
     len: usize,
 }
 
@@ -27,13 +30,15 @@ const SPARES: usize = 8;
 
 impl<E: Timed> BucketQueue<E> {
     pub(super) fn new(width: u64) -> Self {
-        Self { width: width.max(1), buckets: BTreeMap::new(), spare: Vec::new(), len: 0 }
+        Self { width: width.max(1), buckets: BTreeMap::new(), spare: Vec::new(), taken: 0, len: 0 }
     }
 
     pub(super) fn push(&mut self, event: E) {
         let bucket = event.at() / self.width;
+        let near = bucket.saturating_sub(self.taken) <= SPARES as u64;
         let spare = &mut self.spare;
-        self.buckets.entry(bucket).or_insert_with(|| spare.pop().unwrap_or_default()).push(event);
+        let empty = || if near { spare.pop().unwrap_or_default() } else { Vec::new() };
+        self.buckets.entry(bucket).or_insert_with(empty).push(event);
         self.len += 1;
     }
 
@@ -54,6 +59,7 @@ impl<E: Timed> BucketQueue<E> {
 
     /// Takes a bucket out.
     pub(super) fn take(&mut self, bucket: u64) -> Vec<E> {
+        self.taken = bucket;
         let events = self.buckets.remove(&bucket).unwrap_or_default();
         self.len -= events.len();
         events

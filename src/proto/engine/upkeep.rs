@@ -116,10 +116,10 @@ impl<C: Contacts> Engine<C> {
         let every = self.config.refresh.max_full;
         self.upkeep.refresh_every = every;
         if self.config.refresh.enabled {
-            let at = now + every.mul_f64(self.rng.random_range(0.5..1.0)).max(Duration::from_millis(1));
+            let at = now + every.mul_f64(self.rng.random_range(0.0..1.0)).max(Duration::from_millis(1));
             self.set_refresh(Some(at));
         }
-        self.set_checks(Some(now + self.config.table.first_check.max(Duration::from_millis(1))));
+        self.set_checks(Some(now + Duration::from_millis(1)));
     }
 
     pub(super) fn forget_member(&mut self, node: NodeRef, why: Removal) {
