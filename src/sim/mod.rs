@@ -18,6 +18,7 @@ mod population;
 mod queue;
 mod random;
 mod report;
+pub mod theory;
 mod truth;
 mod warm;
 mod world;
