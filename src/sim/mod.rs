@@ -14,6 +14,8 @@
 
 mod experiment;
 mod network;
+#[cfg(feature = "plot")]
+pub mod plot;
 mod population;
 mod queue;
 mod random;

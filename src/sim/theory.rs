@@ -48,14 +48,19 @@ pub struct IdealHops {
 /// Networks among which the lookups are dealt out, so that no single set of IDs decides the mean.
 const NETWORKS: usize = 25;
 
+/// IDs that all networks together may have, so that huge ones do not take long; the larger one is, the less it matters
+/// which IDs it has.
+const MAX_IDS: usize = 2_500_000;
+
 impl Ideal {
     /// The hops of `lookups` lookups for random targets by random nodes, drawn from a generator with this seed.
     pub fn hops(&self, lookups: usize, seed: u64) -> IdealHops {
         let mut rng = StdRng::seed_from_u64(mix(seed, 0x7468_656f));
         let mut counts: Vec<usize> = Vec::new();
         let mut done = 0;
-        for network in 1..=NETWORKS {
-            let until = lookups * network / NETWORKS;
+        let networks = (MAX_IDS / self.nodes.max(1)).clamp(1, NETWORKS);
+        for network in 1..=networks {
+            let until = lookups * network / networks;
             if until == done {
                 continue;
             }
@@ -124,7 +129,18 @@ impl<'a> Walk<'a> {
         let most = sharing.iter().rev().find(others).cloned().unwrap_or(0..0);
         let nearest = most.filter(|&node| node != asker).map(|node| ids[node] ^ target).min().unwrap_or(0);
         let seed = rng.random();
-        Self { ideal, ids, target, asker, nearest, sharing, known: vec![], under_way: BinaryHeap::new(), asked: 0, seed }
+        Self {
+            ideal,
+            ids,
+            target,
+            asker,
+            nearest,
+            sharing,
+            known: vec![],
+            under_way: BinaryHeap::new(),
+            asked: 0,
+            seed,
+        }
     }
 
     /// The hops after which the nearest node was named, or the nearest that was found.
