@@ -30,7 +30,7 @@ impl Progress {
         if !stderr().is_terminal() {
             return Self { bar, waiting: None };
         }
-        let style = ProgressStyle::with_template("{msg:>8} [{bar:40}] {percent:>3} %  {elapsed}");
+        let style = ProgressStyle::with_template("{msg:>8} [{bar:40}] {percent:>3} %  {elapsed_precise}");
         bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
         let (done, wait) = channel();
         let later = bar.clone();

@@ -28,6 +28,9 @@ mod world;
 pub use experiment::{Fill, Setup, SetupError, Target};
 pub use network::{Latency, LatencyError, NatShares, Network, Partition, WrongClocks};
 pub use population::{MAX_NODES, PORT, Population, Shared};
+/// For the benchmark of the queue alone.
+#[doc(hidden)]
+pub use queue::{BucketQueue, Timed};
 pub use report::{BucketFill, Census, Joiners, KindRate, Moment, Report, Summary};
 pub use truth::Truth;
 pub use warm::Choice;

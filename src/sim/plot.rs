@@ -294,18 +294,18 @@ fn course(dir: &Path, report: &Report, moments: &[Moment]) -> Result<PathBuf, Pl
         100.0 * found_all
     );
     // The one that is never the higher is drawn first.
-    let series: [(&str, RGBColor, fn(&Moment) -> f64); 2] = [
-        ("found all of the nearest nodes", ORANGE, |moment| moment.found_all),
-        ("found the nearest node", BLUE, |moment| moment.found_closest),
+    let keys = [
+        Key::new(Mark::Line, ORANGE, "found all of the nearest nodes"),
+        Key::new(Mark::Line, BLUE, "found the nearest node"),
     ];
-    let keys = series.map(|(name, colour, _)| Key::new(Mark::Line, colour, name));
+    let shares: [fn(&Moment) -> f64; 2] = [|moment| moment.found_all, |moment| moment.found_closest];
     page(dir, "course.svg", "Lookups in the course of time", &subtitle, &keys, |area| {
         let mut chart = chart(area).build_cartesian_2d(0.0..last / unit, bottom..101.0)?;
         let mut mesh = chart.configure_mesh();
         let x = format!("{name} since the lookups began");
         styled(&mut mesh, &x, "share of the lookups, %");
         mesh.x_labels(12).y_labels(11).x_label_formatter(&number).y_label_formatter(&number).draw()?;
-        for (_, colour, share) in series {
+        for (Key { colour, .. }, share) in keys.iter().zip(shares) {
             let points = || moments.iter().map(|moment| (moment.seconds / unit, 100.0 * share(moment)));
             chart.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
             if moments.len() <= 60 {
@@ -395,7 +395,7 @@ fn legend(root: &Area, keys: &[Key], top: i32) -> Result<i32, DrawingAreaErrorKi
             Mark::Bar => root.draw(&Rectangle::new([(x + 2, y - 6), (x + 18, y + 6)], colour.filled()))?,
             Mark::Outline => root.draw(&Rectangle::new([(x + 2, y - 6), (x + 18, y + 6)], colour.stroke_width(1)))?,
         }
-        root.draw_text(&key.text, &(FONT, 14).into_font().color(&INK), (x + 26, y - 8))?;
+        root.draw_text(&key.text, &(FONT, 14).into_font().color(&INK), (x + 26, y - 5))?;
         x += width + 12;
     }
     Ok(y + ROW / 2)
@@ -446,7 +446,7 @@ fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -119,7 +119,8 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(ideal: &'a Ideal, ids: &'a [u64], target: u64, rng: &mut StdRng) -> Self {
         let asker = rng.random_range(0..ids.len());
-        let mut sharing = vec![0..ids.len()];
+        let everybody = 0..ids.len();
+        let mut sharing = Vec::from([everybody]);
         while let Some(last) = sharing.last().filter(|range| range.len() > 1 && sharing.len() <= 64) {
             let bits = sharing.len() as u32;
             sharing.push(subrange(ids, last.clone(), target, bits));
