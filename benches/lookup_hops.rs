@@ -228,36 +228,33 @@ impl Row {
         world.warm(self.choice);
 
         let mut rng = StdRng::seed_from_u64(SEED);
-        let mut askers = Vec::new();
         for number in 0..self.lookups {
             let mut target = [0; 64];
             rng.fill(&mut target);
             let asker = rng.random_range(0..self.nodes);
-            askers.push(asker);
             let command = Command::Lookup { target: PublicKey(target), until_found: false };
             world.command(asker, Time(number as u64 * self.every), CommandId(number as u64), command);
         }
         let begun = Instant::now();
-        let mut replies = Vec::new();
+        let (mut hops, mut found, mut done) = (Vec::new(), 0usize, 0);
         // The last lookup is over long before a minute after it began.
         let end = self.lookups as u64 * self.every / 1_000_000 + 60;
         for second in 1..=end {
             world.run_until(Time::from_secs(second));
-            replies.extend(world.take_replies());
-            if replies.len() == self.lookups {
+            for (_, asker, _, reply) in world.take_replies() {
+                done += 1;
+                let Reply::Lookup(report) = reply else { continue };
+                let nearest = truth.closest(&report.target.node_id(), 1, Some(asker as u32));
+                let first = report.closest.first().map(|found| found.contact.key);
+                found += usize::from(first == nearest.first().map(|node| *population.key(*node as usize)));
+                hops.extend(report.hops().map(f64::from));
+            }
+            if done == self.lookups {
                 break;
             }
         }
         let seconds = begun.elapsed().as_secs_f64();
 
-        let (mut hops, mut found) = (Vec::new(), 0usize);
-        for (_, asker, _, reply) in replies {
-            let Reply::Lookup(report) = reply else { continue };
-            let nearest = truth.closest(&report.target.node_id(), 1, Some(asker as u32));
-            let first = report.closest.first().map(|found| found.contact.key);
-            found += usize::from(first == nearest.first().map(|node| *population.key(*node as usize)));
-            hops.extend(report.hops().map(f64::from));
-        }
         let summary = Summary::of(hops);
         Measured {
             hops: summary.mean,
