@@ -1,6 +1,8 @@
 //! `kadnode sim`: lookups in a simulated network.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ValueEnum;
@@ -9,8 +11,10 @@ use serde_json::json;
 use super::failure::Failure;
 use super::logging::LogArgs;
 use super::print;
+use super::progress::Progress;
 use crate::proto::config::{ALPHA, K};
-use crate::sim::{Choice, Fidelity, Fill, Latency, Report, Setup, Summary, Target};
+use crate::sim::theory::Ideal;
+use crate::sim::{Choice, Fidelity, Fill, Latency, Report, Setup, Summary, Target, plot};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,6 +68,9 @@ pub(super) struct Args {
     /// Threads; the result does not depend on their number
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
+    /// Write plots into this directory, as SVG: hops with theory drawn in, how full the buckets are, and more
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -146,11 +153,31 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.threads == 0 {
         return Err(Failure::input("the number of threads has to be at least 1"));
     }
+    if let Some(dir) = &args.plot {
+        plot::check(dir).map_err(Failure::input)?;
+    }
     let begun = Instant::now();
-    let report = setup.run(|_, _| ()).map_err(Failure::input)?;
+    let progress = Progress::start();
+    let report = setup.run(|what, share| progress.set(what, share)).map_err(Failure::input)?;
+    drop(progress);
     let cost = Cost { wall_seconds: begun.elapsed().as_secs_f64(), peak_rss_bytes: peak_rss() };
-    print(&if args.json { as_json(&report, &cost) } else { as_text(&report, &cost) })
+    print(&if args.json { as_json(&report, &cost) } else { as_text(&report, &cost) })?;
+    args.plot.as_ref().map_or(Ok(()), |dir| write_plots(dir, &setup, &report))
 }
+
+/// Writes the plots and says on standard error where they are: standard output is the report's.
+fn write_plots(dir: &Path, setup: &Setup, report: &Report) -> Result<(), Failure> {
+    let Setup { nodes, k, alpha, latency, seed, .. } = *setup;
+    let theory = Ideal { nodes, k, alpha, latency }.hops(IDEAL_LOOKUPS, seed);
+    let written = plot::write(dir, report, Some(&theory)).map_err(Failure::runtime)?;
+    let lines: String = written.iter().map(|path| format!("plot: {}\n", path.display())).collect();
+    // Where standard error is closed there is nobody to tell.
+    let _ = std::io::stderr().write_all(lines.as_bytes());
+    Ok(())
+}
+
+/// Lookups from which the curve of theory is drawn: enough for a tenth of a percent, and done in a second or two.
+const IDEAL_LOOKUPS: usize = 20_000;
 
 fn as_text(report: &Report, cost: &Cost) -> String {
     let mut text = format!(

@@ -14,10 +14,13 @@
 
 mod experiment;
 mod network;
+#[cfg(feature = "plot")]
+pub mod plot;
 mod population;
 mod queue;
 mod random;
 mod report;
+pub mod theory;
 mod truth;
 mod warm;
 mod world;
@@ -25,6 +28,9 @@ mod world;
 pub use experiment::{Fill, Setup, SetupError, Target};
 pub use network::{Latency, LatencyError, NatShares, Network, NetworkError, Partition, WrongClocks};
 pub use population::{MAX_NODES, PORT, Population, Shared};
+/// For the benchmark of the queue alone.
+#[doc(hidden)]
+pub use queue::{BucketQueue, Timed};
 pub use report::{BucketFill, Census, Joiners, KindRate, Moment, Report, Summary};
 pub use truth::Truth;
 pub use warm::Choice;

@@ -45,3 +45,26 @@ fn what_cannot_be_simulated_is_refused_in_a_sentence() {
     assert_eq!(code, 2);
     assert!(said.contains("\"fast\" is no latency: say constant:MS, uniform:LO-HI"), "{said}");
 }
+
+#[test]
+fn plots_are_written_where_they_are_wanted() {
+    let home = Home::new();
+    let dir = home.path().join("a/b");
+    let args = ["sim", "--nodes", "60", "--lookups", "40", "--json", "--plot", dir.to_str().unwrap()];
+    let (code, stdout, stderr) = output(home.path(), &args);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(serde_json::from_str::<Value>(&stdout).is_ok(), "standard output is the report's alone");
+    for line in stderr.lines() {
+        let path = line.strip_prefix("plot: ").expect("a line for each plot, and nothing else");
+        assert!(std::fs::read_to_string(path).unwrap().starts_with("<svg "), "{path}");
+    }
+    assert!(stderr.starts_with(&format!("plot: {}\n", dir.join("hops.svg").display())), "{stderr}");
+
+    let file = home.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    // So many nodes that it would take long, if it began.
+    let args = ["sim", "--nodes", "1000000", "--plot", file.to_str().unwrap()];
+    let (code, said) = failure(home.path(), &args);
+    assert_eq!(code, 2);
+    assert!(said.starts_with(&format!("error: cannot make the directory {} for plots: ", file.display())), "{said}");
+}
