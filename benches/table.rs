@@ -113,7 +113,7 @@ impl Contacts for Ids {
         None
     }
 
-    fn find(&self, _: &NodeId, _: SocketAddr) -> Option<NodeRef> {
+    fn find(&self, _: &PublicKey, _: SocketAddr) -> Option<NodeRef> {
         None
     }
 

@@ -131,7 +131,7 @@ impl<C: Contacts> Engine<C> {
         }
         self.on_record_seq(now, node, pong.enr_seq);
         if hint {
-            self.on_hint_ended(now);
+            self.on_hint_ended(now, node);
         }
     }
 
@@ -346,7 +346,7 @@ impl<C: Contacts> Engine<C> {
             self.fail_errand(now, errand, error);
         }
         if hint {
-            self.on_hint_ended(now);
+            self.on_hint_ended(now, node);
         }
     }
 

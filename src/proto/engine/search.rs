@@ -26,6 +26,8 @@ pub(super) struct Task {
     /// For each node that was asked: when, and how many nodes it has named so far.
     asked: Vec<(NodeRef, Time, u8)>,
     trace: Vec<Step>,
+    /// Answers in a row that named nobody for whom the table has a place.
+    barren: usize,
 }
 
 impl Task {
@@ -76,7 +78,17 @@ impl<C: Contacts> Engine<C> {
         }
         let deadline = now + self.config.lookup.max_time;
         self.timers.set(deadline, Timer::Lookup(id));
-        let task = Task { lookup, target, origin, until, begun: now, deadline, asked: Vec::new(), trace: Vec::new() };
+        let task = Task {
+            lookup,
+            target,
+            origin,
+            until,
+            begun: now,
+            deadline,
+            asked: Vec::new(),
+            trace: Vec::new(),
+            barren: 0,
+        };
         self.lookups.insert(id, task);
         self.stirred.push(id);
         Some(id)
@@ -109,6 +121,7 @@ impl<C: Contacts> Engine<C> {
             return;
         };
         let local = *self.local_key();
+        let mut news = false;
         for contact in nodes.iter().filter_map(NodeEntry::contact) {
             if contact.key == local || !self.is_plausible(&contact, teller) {
                 continue;
@@ -118,9 +131,10 @@ impl<C: Contacts> Engine<C> {
                 let depth = task.lookup.get(asked).map_or(1, |candidate| candidate.depth).saturating_add(1);
                 task.lookup.add(node, depth, &self.contacts, &self.config.lookup);
             }
-            self.hint_node(now, node);
+            news |= self.hint_node(now, node);
         }
         if let Some(task) = self.lookups.get_mut(&lookup) {
+            task.barren = if news { 0 } else { task.barren };
             if let Some((.., named)) = task.asked.iter_mut().rev().find(|(node, ..)| *node == asked) {
                 *named = named.saturating_add(nodes.len() as u8);
             }
@@ -140,7 +154,10 @@ impl<C: Contacts> Engine<C> {
         if let Some(task) = self.lookups.get_mut(&lookup) {
             task.lookup.on_response(errand.node);
             let found = task.until.is_some_and(|key| *self.contacts.key(errand.node) == key);
-            if found {
+            task.barren += 1;
+            // Upkeep is after members. Where the nearest name none, there is no need to ask the others.
+            let enough = task.is_upkeep() && task.barren > self.config.lookup.alpha;
+            if found || enough {
                 task.lookup.stop();
             }
         }

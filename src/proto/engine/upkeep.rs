@@ -33,7 +33,8 @@ pub(super) struct Upkeep {
     former: VecDeque<NodeRef>,
     /// Nodes from NEIGHBORS that would have a place in the table.
     hints: VecDeque<NodeRef>,
-    hint_pings: usize,
+    /// Those of them that are being pinged.
+    hinted: Vec<NodeRef>,
     refresh_at: Option<Time>,
     refresh_every: Duration,
     /// Members that came in since the last refresh.
@@ -47,8 +48,11 @@ pub(super) struct Upkeep {
 const CHECKS_AT_ONCE: usize = 16;
 const NEXT_CHECKS: Duration = Duration::from_millis(100);
 
-/// Random targets drawn for a refresh that looks for a place in the table.
-const TARGETS_DRAWN: usize = 8;
+/// Random targets drawn for a refresh: enough for the six farthest buckets.
+const TARGETS_DRAWN: usize = 64;
+
+/// Places that a refresh looks into, beside the own neighbourhood.
+const TARGETS: usize = 3;
 
 /// The next refresh follows soon when at least one member in this many has come in since the last one.
 const GAIN: usize = 8;
@@ -58,7 +62,10 @@ const FAR_BUCKETS: u16 = 3;
 
 impl Upkeep {
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
-        self.bootnodes().chain(self.former.iter().copied()).chain(self.hints.iter().copied())
+        self.bootnodes()
+            .chain(self.former.iter().copied())
+            .chain(self.hints.iter().copied())
+            .chain(self.hinted.iter().copied())
     }
 
     pub(super) fn gained(&self) -> u32 {
@@ -76,14 +83,14 @@ impl Upkeep {
     /// How much there is of what has a bound: bootnodes, former members, hints, and their PINGs.
     #[cfg(test)]
     pub(super) fn sizes(&self) -> [usize; 4] {
-        [self.bootnodes.len(), self.former.len(), self.hints.len(), self.hint_pings]
+        [self.bootnodes.len(), self.former.len(), self.hints.len(), self.hinted.len()]
     }
 
     pub(super) fn assert_bounds(&self, config: &Config) {
         assert!(self.bootnodes.len() <= config.refresh.max_bootnodes);
         assert!(self.former.len() <= config.refresh.max_former);
         assert!(self.hints.len() <= config.lookup.max_hints);
-        assert!(self.hint_pings <= config.lookup.max_hint_pings);
+        assert!(self.hinted.len() <= config.lookup.max_hint_pings);
     }
 }
 
@@ -250,32 +257,67 @@ impl<C: Contacts> Engine<C> {
 
 // Hints.
 impl<C: Contacts> Engine<C> {
-    /// Considers a node that a NEIGHBORS named: it is only a hint, and is pinged if it would have a place.
-    pub(super) fn hint_node(&mut self, now: Time, node: NodeRef) {
-        if !self.config.refresh.enabled
-            || self.upkeep.hints.len() >= self.config.lookup.max_hints
-            || !self.would_try(now, node)
-            || self.upkeep.hints.contains(&node)
-        {
-            return;
+    /// Considers a node that a NEIGHBORS named: it is only a hint, and is pinged if it would have a place. Says whether it
+    /// has one.
+    pub(super) fn hint_node(&mut self, now: Time, node: NodeRef) -> bool {
+        if !self.config.refresh.enabled || !self.has_place(now, node, true) {
+            return false;
         }
-        self.upkeep.hints.push_back(node);
+        if self.upkeep.hints.len() < self.config.lookup.max_hints
+            && !self.upkeep.hints.contains(&node)
+            && self.would_try(now, node)
+        {
+            self.upkeep.hints.push_back(node);
+            self.try_hints(now);
+        }
+        true
+    }
+
+    pub(super) fn on_hint_ended(&mut self, now: Time, node: NodeRef) {
+        self.upkeep.hinted.retain(|hinted| *hinted != node);
         self.try_hints(now);
     }
 
-    pub(super) fn on_hint_ended(&mut self, now: Time) {
-        self.upkeep.hint_pings = self.upkeep.hint_pings.saturating_sub(1);
-        self.try_hints(now);
-    }
-
+    /// Pings hints, as many at a time as there are places for.
     fn try_hints(&mut self, now: Time) {
-        while self.upkeep.hint_pings < self.config.lookup.max_hint_pings {
-            let Some(node) = self.upkeep.hints.pop_front() else { return };
+        let mut waiting = std::mem::take(&mut self.upkeep.hints);
+        waiting.retain(|&node| {
+            if self.upkeep.hinted.len() >= self.config.lookup.max_hint_pings || self.is_spoken_for(node) {
+                return true;
+            }
             // Counted before, since a PING that is not sent may end others at once.
-            if self.would_try(now, node) && self.ping(now, node, Why::Hint) {
-                self.upkeep.hint_pings += 1;
+            if self.would_try(now, node) {
+                self.upkeep.hinted.push(node);
+                if !self.ping(now, node, Why::Hint) {
+                    self.upkeep.hinted.pop();
+                }
+            }
+            false
+        });
+        waiting.append(&mut self.upkeep.hints);
+        self.upkeep.hints = waiting;
+    }
+
+    /// Whether hints that are being pinged will take the places for which this one would do.
+    fn is_spoken_for(&self, node: NodeRef) -> bool {
+        if self.upkeep.hinted.is_empty() {
+            return false;
+        }
+        let local = self.id();
+        let distance = local.distance(self.contacts.id(node));
+        let log = distance.log();
+        let mut rivals = 0;
+        for hinted in self.upkeep.hinted.iter().map(|hinted| self.contacts.id(*hinted)) {
+            if local.log_distance(hinted) == log {
+                // A bucket is to have one of each sixteenth.
+                if local.distance(hinted).subrange() == distance.subrange() {
+                    return true;
+                }
+                rivals += 1;
             }
         }
+        let room = self.config.table.k.saturating_sub(self.table.bucket_len(log));
+        room > 0 && rivals >= room
     }
 
     fn would_try(&self, now: Time, node: NodeRef) -> bool {
@@ -382,12 +424,13 @@ impl<C: Contacts> Engine<C> {
             self.seek_former(now);
             return;
         }
-        // Our own neighbourhood, which only we look for so closely, and some other place.
+        // Our own neighbourhood, which only we look for so closely, and some other places.
         let own = *self.local_key();
-        let random = self.random_target(now);
-        let started = [(own, Origin::Itself), (random, Origin::Refresh)]
-            .map(|(target, origin)| self.start_lookup(now, target, origin, None));
-        if started == [None, None] {
+        let mut started = self.start_lookup(now, own, Origin::Itself, None).is_some();
+        for target in self.refresh_targets(now) {
+            started |= self.start_lookup(now, target, Origin::Refresh, None).is_some();
+        }
+        if !started {
             self.set_refresh(Some(now + self.config.refresh.min));
         }
         // Old acquaintances, so that the halves of a network that was split find each other again.
@@ -440,21 +483,28 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    /// A random target. Of a few draws it is that in the farthest bucket in which the table has a place for it: the
-    /// bucket has room, or lacks a sixteenth. Else it is anywhere.
-    fn random_target(&mut self, now: Time) -> PublicKey {
-        let mut best = (0, PublicKey([0; 64]));
+    /// Targets in buckets that lack something: a random one of each of a few such buckets, or if there is none, one
+    /// anywhere.
+    ///
+    /// Far buckets are hit by chance. One that is nearer, has room, and is no part of the neighbourhood is looked into
+    /// with the key of one of its members: its neighbours are in that bucket as well.
+    fn refresh_targets(&mut self, now: Time) -> Vec<PublicKey> {
+        let mut lacking = BTreeMap::new();
+        let mut target = PublicKey([0; 64]);
         for _ in 0..TARGETS_DRAWN {
-            let mut target = PublicKey([0; 64]);
             self.rng.fill(&mut target.0);
             let id = target.node_id();
-            let has_place = self.table.has_place(&id, true, now, &self.contacts, &self.config.table);
-            // Without a place, a target is worth no more than none.
-            let worth = if has_place { self.id().log_distance(&id) } else { 1 };
-            if worth > best.0 {
-                best = (worth, target);
+            if self.table.has_place(&id, true, now, &self.contacts, &self.config.table) {
+                lacking.insert(self.id().log_distance(&id), target);
             }
         }
-        best.1
+        for (log, member) in self.table.sparse_buckets(&self.config.table, &mut self.rng) {
+            lacking.entry(log).or_insert_with(|| *self.contacts.key(member));
+        }
+        if lacking.is_empty() {
+            return vec![target];
+        }
+        let targets: Vec<PublicKey> = lacking.into_values().collect();
+        targets.sample(&mut self.rng, TARGETS).copied().collect()
     }
 }

@@ -23,17 +23,23 @@ impl NodeId {
 
     /// The log distance to `other`: 0 for the ID itself, else the position of the highest differing bit, 1 to 256.
     pub fn log_distance(&self, other: &NodeId) -> u16 {
-        self.distance(other).log()
+        for at in 0..4 {
+            let differ = word(&self.0, at) ^ word(&other.0, at);
+            if differ != 0 {
+                return bit_length(at, differ);
+            }
+        }
+        0
     }
 }
 
 impl Distance {
     /// The bit length: 0 for zero, 256 when the highest bit is set.
     pub fn log(&self) -> u16 {
-        for (i, byte) in self.0.iter().enumerate() {
-            if *byte != 0 {
-                // i is below 32, so both fit.
-                return (8 * (32 - i) as u16) - byte.leading_zeros() as u16;
+        for at in 0..4 {
+            let word = word(&self.0, at);
+            if word != 0 {
+                return bit_length(at, word);
             }
         }
         0
@@ -52,6 +58,18 @@ impl Distance {
         }
         value
     }
+}
+
+/// The `at`-th of the four 64-bit words, the highest first.
+fn word(bytes: &[u8; 32], at: usize) -> u64 {
+    let (words, _) = bytes.as_chunks();
+    u64::from_be_bytes(words[at])
+}
+
+/// The bit length of a 256-bit number whose highest word that is not zero is the `at`-th.
+fn bit_length(at: usize, word: u64) -> u16 {
+    // At most 256.
+    (64 * (4 - at)) as u16 - word.leading_zeros() as u16
 }
 
 impl fmt::Display for NodeId {

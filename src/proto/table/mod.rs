@@ -11,6 +11,8 @@ mod entry;
 mod subnets;
 
 use arrayvec::ArrayVec;
+use rand::Rng;
+use rand::seq::IndexedRandom;
 
 pub use self::entry::{Entry, Proof};
 use self::subnets::{Subnets, limited_prefix, limits};
@@ -143,6 +145,22 @@ impl Table {
             (_, Some(bucket)) if bucket.entries.len() < config.k => true,
             (_, Some(bucket)) => by_lookup && self.yielding(bucket, &distance, now, contacts, config).is_some(),
         }
+    }
+
+    /// The buckets that have room though the k nearest members are all nearer: each with a random one of its members.
+    pub fn sparse_buckets(&self, config: &TableConfig, rng: &mut impl Rng) -> Vec<(u16, NodeRef)> {
+        let mut nearer = 0;
+        let mut sparse = Vec::new();
+        for (at, bucket) in self.buckets.iter().enumerate().rev() {
+            if nearer >= config.k
+                && bucket.entries.len() < config.k
+                && let Some(entry) = bucket.entries.choose(rng)
+            {
+                sparse.push((log_of(at), entry.node));
+            }
+            nearer += bucket.entries.len();
+        }
+        sparse
     }
 
     /// Whether the limits on nodes of one network would let this node in.

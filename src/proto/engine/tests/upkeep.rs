@@ -446,7 +446,7 @@ fn refreshes_become_rare_when_nothing_is_gained() {
     net.run(secs(3600));
     let refreshes = |net: &Net| {
         let events = net.nodes[0].events.iter();
-        let refresh = |event: &Event| matches!(event, Event::LookupFinished { origin: Origin::Refresh, .. });
+        let refresh = |event: &Event| matches!(event, Event::LookupFinished { origin: Origin::Itself, .. });
         events.filter(|(_, event)| refresh(event)).map(|(at, _)| *at).collect::<Vec<Time>>()
     };
     let times = refreshes(&net);
