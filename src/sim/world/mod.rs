@@ -45,7 +45,11 @@ pub struct Traffic {
     /// Messages that arrived at a node that was there.
     pub delivered: u64,
     /// Bytes sent; known at wire fidelity only.
-    pub bytes: u64,
+    pub bytes: [u64; 6],
+    /// Entries of NEIGHBORS that were sent.
+    pub told: u64,
+    /// Those of them whose node did not run at that moment.
+    pub told_dead: u64,
     /// Events handled: packets, wake-ups, commands.
     pub events: u64,
 }
@@ -134,10 +138,13 @@ impl World {
     /// All traffic so far.
     pub fn traffic(&self) -> Traffic {
         let mut sum = Traffic::default();
-        for Traffic { sent, delivered, bytes, events } in self.shards.iter().map(|shard| shard.traffic) {
+        for Traffic { sent, delivered, bytes, told, told_dead, events } in self.shards.iter().map(|shard| shard.traffic)
+        {
             sum.sent.iter_mut().zip(sent).for_each(|(sum, sent)| *sum += sent);
             sum.delivered += delivered;
-            sum.bytes += bytes;
+            sum.bytes.iter_mut().zip(bytes).for_each(|(sum, bytes)| *sum += bytes);
+            sum.told += told;
+            sum.told_dead += told_dead;
             sum.events += events;
         }
         sum
@@ -173,13 +180,19 @@ impl World {
 
     /// Starts everybody at once, with tables filled from the list of all nodes and proofs granted on both sides.
     pub fn warm(&mut self, choice: Choice) {
+        self.warm_where(choice, |_| true);
+    }
+
+    /// As [`World::warm`], but only the nodes that `runs` is true of are started and known to anybody.
+    pub fn warm_where(&mut self, choice: Choice, runs: impl Fn(usize) -> bool + Sync) {
         let population = self.common.population.clone();
-        let truth = Truth::new((0..population.len()).map(|node| (*population.id(node), node as u32)));
+        let running = (0..population.len()).filter(|&node| runs(node));
+        let truth = Truth::new(running.map(|node| (*population.id(node), node as u32)));
         let (common, now) = (&self.common, self.now);
         std::thread::scope(|scope| {
             for shard in &mut self.shards {
-                let truth = &truth;
-                scope.spawn(move || shard.fill(truth, choice, now, common));
+                let (truth, runs) = (&truth, &runs);
+                scope.spawn(move || shard.fill(truth, runs, choice, now, common));
             }
         });
         // Whom I have in my table has to know me too. Handed over in parts, or all edges would be in memory at once.
