@@ -130,7 +130,7 @@ fn nat() -> Setup {
 
 fn ring() -> Setup {
     let arrivals = Arrivals { contacts: Contacts::Ring, ..Arrivals::default() };
-    Setup { nodes: 4, lookups: 100, arrivals, probes: PROBES, ..Setup::default() }
+    Setup { nodes: 4, lookups: 100, arrivals, watch: Some(Duration::from_mins(1)), probes: PROBES, ..Setup::default() }
 }
 
 #[cfg(test)]
@@ -157,9 +157,89 @@ mod tests {
 
     #[test]
     fn joiners_of_a_storm_are_found_within_seconds() {
-        let report = small("join-storm", 300, 100);
+        let report = small("join-storm", 200, 100);
         assert_eq!((report.found_closest, report.found_all, report.census.connected), (1.0, 1.0, 1.0));
         let joiners = report.joiners.unwrap();
         assert!(joiners.seconds_to_95.is_some_and(|seconds| seconds <= 4.0), "{joiners:?}");
+    }
+
+    #[test]
+    fn everybody_joins_once_the_bootnodes_are_there() {
+        let report = small("late-bootnodes", 100, 100);
+        assert_eq!((report.found_closest, report.found_all, report.census.connected), (1.0, 1.0, 1.0));
+        let joiners = report.joiners.unwrap();
+        assert_eq!(joiners.found.last(), Some(&(32.0, 1.0)), "{joiners:?}");
+        assert!(joiners.found[0].1 < 0.9, "it takes them a while to try again: {joiners:?}");
+    }
+
+    #[test]
+    fn the_four_of_the_ring_all_know_one_another() {
+        let report = small("ring", 4, 20);
+        assert_eq!((report.census.running, report.census.connected), (4, 1.0));
+        let entries = report.census.entries;
+        assert_eq!((entries.mean, entries.se, entries.max), (3.0, 0.0, 3.0));
+        assert_eq!((report.found_closest, report.found_all, report.hops.max), (1.0, 1.0, 0.0));
+        // One node and its only contact cannot be found before that contact runs.
+        assert!(report.joiners.unwrap().seconds_to_95.is_some());
+    }
+
+    #[test]
+    fn lookups_go_around_the_dead() {
+        for (name, stale) in [("dead-20", 0.1), ("dead-50", 0.25)] {
+            let report = small(name, 200, 200);
+            assert!(report.found_closest >= 0.99, "{name}: {}", report.found_closest);
+            assert!(report.census.stale < stale, "{name}: {}", report.census.stale);
+            assert!(report.census.running < 190);
+        }
+    }
+
+    #[test]
+    fn when_half_have_died_lookups_are_soon_complete_again() {
+        let report = small("half-die", 200, 400);
+        assert!((70..130).contains(&report.census.running));
+        assert!(report.moments[5..].iter().all(|moment| moment.found_closest == 1.0), "{:?}", report.moments);
+        assert!(report.moments[50..].iter().all(|moment| moment.found_all == 1.0), "{:?}", report.moments);
+        assert_eq!((report.census.stale, report.census.connected), (0.0, 1.0));
+    }
+
+    #[test]
+    fn most_lookups_succeed_where_packets_are_lost() {
+        // The nearest node is asked once, and one exchange in ten fails.
+        let report = small("lossy", 200, 200);
+        assert_eq!(report.answered, 1.0);
+        assert!(report.found_closest > 0.8, "{}", report.found_closest);
+        assert_eq!(report.census.connected, 1.0);
+    }
+
+    #[test]
+    fn those_that_everybody_reaches_are_found_beside_those_behind_translators() {
+        let report = small("nat", 200, 200);
+        assert_eq!(report.answered, 1.0);
+        assert!(report.found_closest >= 0.95, "{}", report.found_closest);
+    }
+
+    #[test]
+    fn halves_that_were_apart_find_each_other() {
+        let report = small("partition", 100, 600);
+        let (first, last) = (report.moments[0], report.moments[59]);
+        assert!(first.found_closest <= 0.6, "half of the lookups are for the other side: {first:?}");
+        assert!(last.found_closest >= 0.9, "{:?}", report.moments);
+        assert_eq!(report.census.connected, 1.0);
+    }
+
+    #[test]
+    fn lookups_find_the_nearest_while_nodes_come_and_go() {
+        let setup = Scenario::named("churn").unwrap().setup();
+        let setup = Setup { nodes: 100, lookups: 600, watch: Some(Duration::from_hours(1)), ..setup };
+        let report = setup.run(|_, _| ()).unwrap();
+        assert_eq!(report, Setup { threads: 2, ..setup.clone() }.run(|_, _| ()).unwrap());
+        assert!((80..=120).contains(&report.census.running), "{}", report.census.running);
+        assert!(report.answered > 0.99 && report.found_closest > 0.97, "{}", report.found_closest);
+        assert!(report.census.stale > 0.0 && report.census.stale < 0.15, "{}", report.census.stale);
+        // By the protocol instead, and with half of the sessions shorter than 10 minutes.
+        let sessions = Sessions::exponential(Duration::from_mins(10));
+        let setup = Setup { fill: Fill::Join, course: Course::Churn(sessions), ..setup };
+        let report = setup.run(|_, _| ()).unwrap();
+        assert!(report.answered > 0.99 && report.found_closest > 0.95, "{}", report.found_closest);
     }
 }
