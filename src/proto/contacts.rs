@@ -22,7 +22,7 @@ pub trait Contacts {
     fn intern(&mut self, contact: &Contact) -> Option<NodeRef>;
 
     /// The handle of a known contact.
-    fn find(&self, id: &NodeId, addr: SocketAddr) -> Option<NodeRef>;
+    fn find(&self, key: &PublicKey, addr: SocketAddr) -> Option<NodeRef>;
 
     /// The node's ID.
     fn id(&self, node: NodeRef) -> &NodeId;
@@ -60,7 +60,8 @@ struct Slot {
 pub struct OwnContacts {
     slots: Vec<Option<Slot>>,
     free: Vec<u32>,
-    index: BTreeMap<(NodeId, SocketAddr), NodeRef>,
+    /// By key and not by ID, which is a hash of it: every entry of a NEIGHBORS is looked up here.
+    index: BTreeMap<(PublicKey, SocketAddr), NodeRef>,
     bound: usize,
     sweep_at: usize,
 }
@@ -102,8 +103,7 @@ impl OwnContacts {
 
 impl Contacts for OwnContacts {
     fn intern(&mut self, contact: &Contact) -> Option<NodeRef> {
-        let id = contact.id();
-        let place = (id, contact.endpoint.udp_addr());
+        let place = (contact.key, contact.endpoint.udp_addr());
         if let Some(&node) = self.index.get(&place) {
             // The TCP port is news, not identity.
             if let Some(Some(slot)) = self.slots.get_mut(node.0 as usize)
@@ -116,7 +116,7 @@ impl Contacts for OwnContacts {
         if self.index.len() >= self.bound {
             return None;
         }
-        let slot = Some(Slot { id, contact: *contact });
+        let slot = Some(Slot { id: contact.id(), contact: *contact });
         let node = match self.free.pop() {
             Some(index) => {
                 self.slots[index as usize] = slot;
@@ -131,8 +131,8 @@ impl Contacts for OwnContacts {
         Some(node)
     }
 
-    fn find(&self, id: &NodeId, addr: SocketAddr) -> Option<NodeRef> {
-        self.index.get(&(*id, addr)).copied()
+    fn find(&self, key: &PublicKey, addr: SocketAddr) -> Option<NodeRef> {
+        self.index.get(&(*key, addr)).copied()
     }
 
     fn id(&self, node: NodeRef) -> &NodeId {
@@ -159,7 +159,7 @@ impl Contacts for OwnContacts {
             if live.peek() != Some(&node)
                 && let Some(dead) = slot.take()
             {
-                self.index.remove(&(dead.id, dead.contact.endpoint.udp_addr()));
+                self.index.remove(&(dead.contact.key, dead.contact.endpoint.udp_addr()));
                 self.free.push(node.0);
             }
         }
@@ -190,7 +190,7 @@ mod tests {
         with_tcp.endpoint.tcp = 9;
         assert_eq!(store.intern(&with_tcp), Some(a));
         assert_eq!(store.endpoint(a).tcp, 9);
-        assert_eq!(store.find(&contact(1, 2).id(), contact(1, 2).endpoint.udp_addr()), Some(b));
+        assert_eq!(store.find(&contact(1, 2).key, contact(1, 2).endpoint.udp_addr()), Some(b));
         assert_eq!(store.contact(a), with_tcp);
     }
 
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(store.intern(&contact(5, 1)), None);
         store.sweep(&[nodes[1], nodes[3]]);
         assert_eq!(store.len(), 2);
-        assert_eq!(store.find(&contact(1, 1).id(), contact(1, 1).endpoint.udp_addr()), None);
+        assert_eq!(store.find(&contact(1, 1).key, contact(1, 1).endpoint.udp_addr()), None);
         assert_eq!(store.contact(nodes[3]), contact(4, 1));
         assert!(store.intern(&contact(5, 1)).is_some());
     }

@@ -1,10 +1,10 @@
 //! The tables of a network at one moment.
 
+use super::population::number;
 use super::random::mix;
 use super::report::{BucketFill, Census, Summary};
 use super::truth::Truth;
 use super::world::World;
-use crate::proto::contacts::NodeRef;
 
 /// In a larger network the fill of the buckets and the stale entries are those of a uniform sample of about this many
 /// nodes. The number of entries and the connectivity are always those of all.
@@ -62,11 +62,6 @@ impl Census {
             connected: connected(population.len(), &running, seed, neighbours),
         }
     }
-}
-
-/// The number of the node that a handle of the simulator names.
-fn number(node: NodeRef) -> usize {
-    node.0 as usize & 0xff_ffff
 }
 
 /// The share of `running` in the largest set of nodes in which everybody can be reached from everybody. It is exact when

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::churn::Lives;
-use super::network::{Network, Partition};
+use super::network::{NatKind, Network, Partition};
 use super::outcome::{Outcome, Outcomes};
 use super::population::{Population, node_of};
 use super::probes::Probes;
@@ -61,6 +61,11 @@ impl Setup {
             Fill::Warm => 0,
             Fill::Join => self.last_arrival() + SETTLE,
         }
+    }
+
+    /// Whether everybody can reach a node, as far as translators before it go.
+    fn is_open(&self, node: u32) -> bool {
+        matches!(self.network.nat.kind(self.seed, node), NatKind::Open | NatKind::FullCone)
     }
 
     fn split(&self) -> Option<Partition> {
@@ -133,7 +138,9 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
             let until = ended.0.saturating_sub(begin.0);
             let from = until.saturating_sub(micros(report.took));
             let stayed = |node: u32| lives.as_ref().is_none_or(|lives| lives.run(node as usize, from, until));
-            judge(report, setup.k, asker, &truth, stayed)
+            // Those whom an address translator hides from strangers cannot be found, and are no part of the truth.
+            let counts = |node: u32| node as usize != asker && setup.is_open(node) && stayed(node);
+            judge(report, setup.k, &truth, counts)
         })
         .into_iter()
         .for_each(|(number, outcome)| outcomes.note(number, outcome));
@@ -240,10 +247,9 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
     }
 }
 
-/// Compares a lookup with the truth: the nearest of the nodes that `stayed` from its begin to its end.
-fn judge(report: &LookupReport, k: usize, asker: usize, truth: &Truth, stayed: impl Fn(u32) -> bool) -> Outcome {
-    let counts = |node: u32| node as usize != asker && open_to_all(node) && stayed(node);
-    let expected = truth.closest_where(&report.target.node_id(), k, counts);
+/// Compares a lookup with the truth: the nearest of the nodes that count.
+fn judge(report: &LookupReport, k: usize, truth: &Truth, counts: impl Fn(u32) -> bool) -> Outcome {
+    let expected = truth.closest_where(&report.target.node_id(), k, &counts);
     let answered = report.closest.iter().filter(|found| found.answered);
     let found = answered.filter_map(|found| node_of(found.contact.endpoint.udp_addr())).map(|node| node as u32);
     let found: Vec<u32> = found.filter(|&node| counts(node)).collect();
@@ -254,12 +260,6 @@ fn judge(report: &LookupReport, k: usize, asker: usize, truth: &Truth, stayed: i
         queries: report.queries,
         took_ms: report.took.as_secs_f64() * 1000.0,
     }
-}
-
-/// Whether anybody can reach a node. Those behind an address translator that lets in whom they know alone cannot be
-/// found, and are no part of the truth.
-fn open_to_all(_node: u32) -> bool {
-    true
 }
 
 /// The share of the entries of NEIGHBORS that were dead when they were sent.

@@ -29,7 +29,7 @@ mod warm;
 mod world;
 
 pub use churn::Sessions;
-pub use network::{Latency, LatencyError, NatShares, Network, Partition, WrongClocks};
+pub use network::{Latency, LatencyError, NatShares, Network, NetworkError, Partition, WrongClocks};
 pub use population::{MAX_NODES, PORT, Population, Shared};
 pub use report::{BucketFill, Census, Joiners, KindRate, Moment, Report, Summary};
 pub use scenario::{SCENARIOS, Scenario};

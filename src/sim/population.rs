@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::identity::{Contact, Endpoint, NodeId, NodeKey, PublicKey};
 
-/// The UDP port of every simulated node.
+/// The UDP port of every simulated node. Behind a symmetric address translator others see one of the next 255 instead.
 pub const PORT: u16 = 30303;
 
 /// The most nodes that have an address of their own in 10.0.0.0/8.
@@ -79,12 +79,12 @@ impl Population {
 
     /// Where a node lives.
     pub fn addr(&self, node: usize) -> SocketAddr {
-        addr_of(node)
+        addr_of(handle(node, 0))
     }
 
     /// Key and address of a node.
     pub fn contact(&self, node: usize) -> Contact {
-        Contact { key: self.keys[node], endpoint: Endpoint { ip: addr_of(node).ip(), udp: PORT, tcp: 0 } }
+        Contact { key: self.keys[node], endpoint: endpoint(handle(node, 0)) }
     }
 }
 
@@ -97,47 +97,73 @@ impl Shared {
 
 impl Contacts for Shared {
     fn intern(&mut self, contact: &Contact) -> Option<NodeRef> {
-        self.node_at(contact.endpoint.udp_addr()).filter(|&node| self.0.keys[node] == contact.key).map(handle)
+        self.node_at(contact.endpoint.udp_addr()).filter(|&node| *self.key(node) == contact.key)
     }
 
-    fn find(&self, id: &NodeId, addr: SocketAddr) -> Option<NodeRef> {
-        self.node_at(addr).filter(|&node| self.0.ids[node] == *id).map(handle)
+    fn find(&self, key: &PublicKey, addr: SocketAddr) -> Option<NodeRef> {
+        self.node_at(addr).filter(|&node| self.key(node) == key)
     }
 
     fn id(&self, node: NodeRef) -> &NodeId {
-        &self.0.ids[node.0 as usize]
+        &self.0.ids[number(node)]
     }
 
     fn key(&self, node: NodeRef) -> &PublicKey {
-        &self.0.keys[node.0 as usize]
+        &self.0.keys[number(node)]
     }
 
     fn endpoint(&self, node: NodeRef) -> Endpoint {
-        Endpoint { ip: addr_of(node.0 as usize).ip(), udp: PORT, tcp: 0 }
+        endpoint(node)
     }
 }
 
 impl Shared {
-    fn node_at(&self, addr: SocketAddr) -> Option<usize> {
-        node_of(addr).filter(|&node| node < self.0.len())
+    fn node_at(&self, addr: SocketAddr) -> Option<NodeRef> {
+        handle_of(addr).filter(|&node| number(node) < self.0.len())
     }
 }
 
-/// The node that lives at an address.
+/// The node that lives at an address, whichever of its ports that names.
 pub(super) fn node_of(addr: SocketAddr) -> Option<usize> {
+    handle_of(addr).map(number)
+}
+
+/// The handle of an address: 24 bits of node number, and above them 8 bits of port, 0 for [`PORT`] itself.
+pub(super) fn handle_of(addr: SocketAddr) -> Option<NodeRef> {
+    let port = u8::try_from(addr.port().checked_sub(PORT)?).ok()?;
     match addr.ip() {
-        IpAddr::V4(ip) if addr.port() == PORT && ip.octets()[0] == 10 => Some((u32::from(ip) & 0xff_ffff) as usize),
+        IpAddr::V4(ip) if ip.octets()[0] == 10 => Some(handle((u32::from(ip) & NUMBER) as usize, port)),
         _ => None,
     }
 }
 
-fn handle(node: usize) -> NodeRef {
+/// The handle of a node at a port, 0 for [`PORT`] itself.
+pub(super) fn handle(node: usize, port: u8) -> NodeRef {
     // There are at most 2^24 nodes.
-    NodeRef(node as u32)
+    NodeRef(node as u32 | u32::from(port) << 24)
 }
 
-fn addr_of(node: usize) -> SocketAddr {
-    SocketAddr::new(Ipv4Addr::from(0x0a00_0000 | node as u32).into(), PORT)
+/// The number of the node that a handle names.
+pub(super) fn number(handle: NodeRef) -> usize {
+    (handle.0 & NUMBER) as usize
+}
+
+/// The port that a handle names, 0 for [`PORT`] itself.
+pub(super) fn port(handle: NodeRef) -> u8 {
+    (handle.0 >> 24) as u8
+}
+
+/// The address that a handle names.
+pub(super) fn addr_of(handle: NodeRef) -> SocketAddr {
+    endpoint(handle).udp_addr()
+}
+
+/// The bits of a handle, and of an address, that are the number of the node.
+const NUMBER: u32 = 0xff_ffff;
+
+fn endpoint(handle: NodeRef) -> Endpoint {
+    let ip = Ipv4Addr::from(0x0a00_0000 | handle.0 & NUMBER);
+    Endpoint { ip: ip.into(), udp: PORT + u16::from(port(handle)), tcp: 0 }
 }
 
 /// The key of node `node`: a hash of seed and number.
@@ -176,11 +202,28 @@ mod tests {
         assert_eq!(contact.endpoint.to_string(), "10.0.1.1:30303");
         assert_eq!(store.intern(&contact), Some(NodeRef(257)));
         assert_eq!(store.contact(NodeRef(257)), contact);
-        assert_eq!(store.find(population.id(257), population.addr(257)), Some(NodeRef(257)));
-        assert_eq!(store.find(population.id(256), population.addr(257)), None);
+        assert_eq!(store.find(population.key(257), population.addr(257)), Some(NodeRef(257)));
+        assert_eq!(store.find(population.key(256), population.addr(257)), None);
         let liar = Contact { key: *population.key(1), ..contact };
         assert_eq!(store.intern(&liar), None);
         let nowhere = Contact { endpoint: Endpoint::new([10, 0, 1, 44].into(), PORT, 0), ..contact };
         assert_eq!(store.intern(&nowhere), None);
+    }
+
+    #[test]
+    fn every_port_of_a_node_is_another_contact() {
+        let population = Arc::new(Population::new(3, 1, false, 1));
+        let mut store = Shared::new(population.clone());
+        let mut contact = population.contact(2);
+        contact.endpoint.udp = PORT + 255;
+        let there = store.intern(&contact).unwrap();
+        assert_eq!((number(there), port(there)), (2, 255));
+        assert_eq!((store.contact(there), store.id(there)), (contact, population.id(2)));
+        assert_eq!(addr_of(there).to_string(), "10.0.0.2:30558");
+        assert_eq!(store.find(population.key(2), addr_of(there)), Some(there));
+        assert_eq!(node_of(addr_of(there)), Some(2));
+        for nowhere in ["10.0.0.2:30559", "10.0.0.2:30302", "11.0.0.2:30303", "[::a00:2]:30303"] {
+            assert_eq!(handle_of(nowhere.parse().unwrap()), None, "{nowhere}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::churn::{SHAPES, Sessions};
-use super::network::{Latency, Network};
+use super::network::{Latency, Network, NetworkError};
 use super::population::MAX_NODES;
 use super::warm::Choice;
 use super::world::Fidelity;
@@ -148,8 +148,8 @@ pub enum SetupError {
     #[error("the number of bootnodes has to be from 1 to 1024, not {0}")]
     Bootnodes(usize),
     /// Not a share.
-    #[error("{0} is a share from 0 to below 1, not {1}")]
-    Share(&'static str, f64),
+    #[error("the share of the dead is a share from 0 to below 1, not {0}")]
+    Dead(f64),
     /// Too short, or too long to be simulated.
     #[error("{0} has to be from 1 second to 30 days, not {1:?}")]
     Time(&'static str, Duration),
@@ -159,9 +159,9 @@ pub enum SetupError {
     /// They would come back.
     #[error("nodes that come and go cannot be dead as well")]
     DeadInChurn,
-    /// Nothing that the latency could be waited for.
-    #[error("the latency has to be at least 1 microsecond and at most a minute")]
-    Latency,
+    /// The network between the nodes.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The engine's settings.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -185,7 +185,9 @@ impl Setup {
         if !(1..=1024).contains(&self.arrivals.bootnodes) {
             return Err(SetupError::Bootnodes(self.arrivals.bootnodes));
         }
-        check_share("the share of the dead", self.dead)?;
+        if !(0.0..1.0).contains(&self.dead) {
+            return Err(SetupError::Dead(self.dead));
+        }
         if !self.arrivals.bootnodes_after.is_zero() {
             check_time("the time until the bootnodes start", self.arrivals.bootnodes_after)?;
         }
@@ -199,17 +201,8 @@ impl Setup {
             Course::Churn(Sessions { shape, .. }) if !SHAPES.contains(&shape) => return Err(SetupError::Shape(shape)),
             Course::Churn(Sessions { median, .. }) => check_time("the median session", median)?,
         }
-        self.check_network()?;
+        self.network.check()?;
         Ok(self.config().check()?)
-    }
-
-    fn check_network(&self) -> Result<(), SetupError> {
-        check_share("the loss", self.network.loss)?;
-        // Constructed by hand it could be anything; a text is checked when it is read.
-        if self.network.latency.to_string().parse::<Latency>().is_err() {
-            return Err(SetupError::Latency);
-        }
-        Ok(())
     }
 
     /// The settings of every engine.
@@ -272,10 +265,6 @@ const LOOKUP_EVERY: u64 = 5_000;
 /// Of a time that was checked.
 pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn check_share(name: &'static str, share: f64) -> Result<(), SetupError> {
-    if (0.0..1.0).contains(&share) { Ok(()) } else { Err(SetupError::Share(name, share)) }
 }
 
 fn check_time(name: &'static str, time: Duration) -> Result<(), SetupError> {

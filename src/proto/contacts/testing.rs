@@ -33,9 +33,9 @@ impl Contacts for ChosenIds {
         None
     }
 
-    fn find(&self, id: &NodeId, addr: SocketAddr) -> Option<NodeRef> {
-        let at = self.nodes.iter().position(|(other, endpoint)| other == id && endpoint.udp_addr() == addr)?;
-        Some(NodeRef(u32::try_from(at).unwrap()))
+    /// The same: all have one key.
+    fn find(&self, _: &PublicKey, _: SocketAddr) -> Option<NodeRef> {
+        None
     }
 
     fn id(&self, node: NodeRef) -> &NodeId {

@@ -8,7 +8,7 @@ use super::{Dropped, Engine, Event, Reply};
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::engine::errands::Goal;
 use crate::proto::engine::output::CommandError;
-use crate::proto::identity::{Contact, Endpoint, NodeId, Record, may_tell};
+use crate::proto::identity::{Contact, Endpoint, Record, may_tell};
 use crate::proto::table::Closest;
 use crate::proto::time::Time;
 use crate::proto::wire::{
@@ -19,7 +19,6 @@ use crate::proto::wire::{
 /// A message with what the packet around it tells.
 struct From {
     addr: SocketAddr,
-    id: NodeId,
     contact: Contact,
     hash: Hash,
 }
@@ -65,8 +64,7 @@ impl<C: Contacts> Engine<C> {
         }
         let kind = opened.message.kind();
         let endpoint = Endpoint::new(from.ip(), from.port(), 0);
-        let who =
-            From { addr: from, id: opened.id, contact: Contact { key: opened.sender, endpoint }, hash: opened.hash };
+        let who = From { addr: from, contact: Contact { key: opened.sender, endpoint }, hash: opened.hash };
         let result = match opened.message {
             Message::Ping(ping) => self.on_ping(now, who, &ping),
             Message::Pong(pong) => self.on_pong(now, &who, &pong),
@@ -255,7 +253,7 @@ impl<C: Contacts> Engine<C> {
 
     /// The sender, if it has proved its endpoint to us.
     fn proved_sender(&self, now: Time, from: &From) -> Result<NodeRef, Dropped> {
-        match self.contacts.find(&from.id, from.addr) {
+        match self.contacts.find(&from.contact.key, from.addr) {
             Some(node) if self.has_proved(now, node) => Ok(node),
             _ => Err(Dropped::Unproved),
         }

@@ -248,7 +248,7 @@ impl<C: Contacts> Engine<C> {
 
     /// The handle of a contact that somebody else told of: what the node said of itself stays.
     fn intern_hearsay(&mut self, contact: &Contact) -> Option<NodeRef> {
-        let known = self.contacts.find(&contact.id(), contact.endpoint.udp_addr());
+        let known = self.contacts.find(&contact.key, contact.endpoint.udp_addr());
         known.or_else(|| self.contacts.intern(contact))
     }
 }

@@ -14,6 +14,7 @@ mod packet;
 pub use message::{
     EnrRequest, EnrResponse, FindNode, Message, MessageKind, Neighbors, NodeEntry, Ping, Pong, WireEndpoint,
 };
+pub(crate) use packet::encoded_len;
 pub use packet::{
     HEADER_LEN, Hash, MAX_NEIGHBORS_LEN, MAX_PACKET_LEN, OpenError, Opened, Unverified, open, parse, seal,
 };

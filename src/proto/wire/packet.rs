@@ -154,6 +154,13 @@ pub fn seal(key: &NodeKey, message: &Message, buffer: &mut BytesMut) -> Hash {
     hash
 }
 
+/// How many bytes [`seal`] makes of `message`, without signing anything.
+pub(crate) fn encoded_len(message: &Message) -> usize {
+    let mut rlp = RlpStream::new();
+    message.encode(&mut rlp);
+    HEADER_LEN + rlp.out().len()
+}
+
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

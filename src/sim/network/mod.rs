@@ -1,23 +1,32 @@
 //! The network between the nodes: how long a packet takes, and whether it arrives.
 
+mod check;
+mod delays;
 mod latency;
+mod lengths;
+mod nat;
 
+pub use check::NetworkError;
 pub use latency::{Latency, LatencyError};
+pub(super) use lengths::Lengths;
+pub(super) use nat::{Nat, NatKind};
 
 use crate::proto::time::Time;
+use crate::sim::random::{mix, unit};
 
 /// What the simulated network is like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
     /// One-way latency, drawn once for each exchange.
     pub latency: Latency,
-    /// Milliseconds by which each packet may be slower than that, evenly spread. Packets overtake one another by it.
+    /// Milliseconds by which each packet may be slower than that, evenly spread, at most 60,000. Packets overtake one
+    /// another by it.
     pub jitter: f64,
     /// Share of the packets that are lost, 0 to below 1.
     pub loss: f64,
-    /// Share of the packets that arrive twice, 0 to below 1.
+    /// Share of the packets that arrive twice, 0 to below 1: the copy by up to one more latency later.
     pub duplicate: f64,
-    /// Share of the packets that are held up, so that later ones overtake them, 0 to below 1.
+    /// Share of the packets that are held up by up to one more latency, so that later ones overtake them, 0 to below 1.
     pub reorder: f64,
     /// A split of the network, while it lasts.
     pub partition: Option<Partition>,
@@ -27,14 +36,15 @@ pub struct Network {
     pub clocks: WrongClocks,
 }
 
-/// Which shares of the nodes stand behind address translators of which kind; the rest is reachable by everybody.
+/// Which shares of the nodes stand behind address translators of which kind; the rest is reachable by everybody, and so
+/// are the first four nodes. A port is open for two minutes after the last packet that the node sent by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NatShares {
     /// One external port, open to everybody while the node sends anything at all.
     pub full_cone: f64,
-    /// One external port, open to the addresses to which the node has sent.
+    /// One external port, open to the addresses to which the node has sent, whatever their ports.
     pub restricted: f64,
-    /// Another external port for each destination, open to that alone.
+    /// Another external port for each destination, open to that address and port alone.
     pub symmetric: f64,
 }
 
@@ -43,7 +53,7 @@ pub struct NatShares {
 pub struct WrongClocks {
     /// Share of the nodes whose clock is wrong.
     pub share: f64,
-    /// Seconds by which those are ahead or behind, evenly spread.
+    /// Seconds by which those are ahead or behind at most, evenly spread; at most a year.
     pub seconds: f64,
 }
 
@@ -79,3 +89,14 @@ impl Network {
         })
     }
 }
+
+impl WrongClocks {
+    /// By how many microseconds the Unix clock of a node is ahead, or behind when that is negative.
+    pub(super) fn offset(&self, seed: u64, node: u32) -> i64 {
+        let random = mix(mix(seed, 0x636c_6f63), u64::from(node));
+        if unit(random) < self.share { ((2.0 * unit(mix(random, 1)) - 1.0) * self.seconds * 1e6) as i64 } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,16 +19,28 @@ pub(super) struct Event {
     pub(super) what: What,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum What {
     Wake,
     Start(Box<[u32]>),
     Stop,
     Command(CommandId, Box<Command>),
-    /// A packet, with the latency of its exchange.
-    Sealed(u32, Bytes),
-    Message(u32, Box<(Hash, Message)>),
+    /// A packet, with the latency of its exchange in microseconds.
+    Sealed(u32, Ports, Bytes),
+    Message(u32, Ports, Box<(Hash, Message)>),
 }
+
+/// The ports of a packet, as in handles: 0 is a node's own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    /// Where it seems to come from.
+    pub(super) from: u8,
+    /// Where it was sent.
+    pub(super) to: u8,
+}
+
+// Millions of them wait at a time.
+const _: () = assert!(size_of::<Event>() <= 64);
 
 impl Timed for Event {
     fn at(&self) -> u64 {

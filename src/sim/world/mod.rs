@@ -5,12 +5,14 @@
 //! shards hand over what they have for one another. What a node sees, and in which order, depends on the seed alone.
 
 mod event;
+mod lives;
 mod shard;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
 use self::event::{Event, What};
+use self::lives::Lives;
 use self::shard::Shard;
 use super::network::Network;
 use super::population::{Population, Shared};
@@ -42,13 +44,13 @@ pub type SimEngine = Engine<Shared>;
 pub struct Traffic {
     /// Messages sent.
     pub sent: [u64; 6],
+    /// Bytes sent, as on the wire without the headers of UDP and IP. The same at both fidelities.
+    pub bytes: [u64; 6],
     /// Messages that arrived at a node that was there.
     pub delivered: u64,
-    /// Bytes sent; known at wire fidelity only.
-    pub bytes: [u64; 6],
-    /// Entries of NEIGHBORS that were sent.
+    /// Entries of the NEIGHBORS sent.
     pub told: u64,
-    /// Those of them whose node did not run at that moment.
+    /// Those of them that named a node which had been stopped, and not started since.
     pub told_dead: u64,
     /// Events handled: packets, wake-ups, commands.
     pub events: u64,
@@ -59,6 +61,16 @@ impl Traffic {
     pub fn messages(&self) -> u64 {
         self.sent.iter().sum()
     }
+
+    fn add(&mut self, other: &Traffic) {
+        let Traffic { sent, bytes, delivered, told, told_dead, events } = other;
+        self.sent.iter_mut().zip(sent).for_each(|(sum, sent)| *sum += sent);
+        self.bytes.iter_mut().zip(bytes).for_each(|(sum, bytes)| *sum += bytes);
+        self.delivered += delivered;
+        self.told += told;
+        self.told_dead += told_dead;
+        self.events += events;
+    }
 }
 
 /// What all shards look at and none changes.
@@ -68,6 +80,7 @@ struct Common {
     config: Arc<Config>,
     fidelity: Fidelity,
     network: Network,
+    lives: Lives,
     seed: u64,
 }
 
@@ -92,7 +105,8 @@ impl World {
         let width = network.latency.floor();
         let count = threads.clamp(1, population.len().max(1));
         let shards = (0..count).map(|at| Shard::new(at, count, population.len(), width)).collect();
-        let common = Common { population, config: Arc::new(config), fidelity, network, seed };
+        let lives = Lives::new(population.len());
+        let common = Common { population, config: Arc::new(config), fidelity, network, lives, seed };
         Self { common, shards, now: Time::ZERO, commands: 0 }
     }
 
@@ -122,6 +136,11 @@ impl World {
         self.schedule(node, at, What::Command(id, Box::new(command)));
     }
 
+    /// Whether a node runs at a time, as far as its starts and stops have been asked for.
+    pub fn is_running(&self, node: usize, at: Time) -> bool {
+        self.common.lives.is_running(node, at)
+    }
+
     /// The engine of a node, if it runs.
     pub fn engine(&self, node: usize) -> Option<&SimEngine> {
         let shards = self.shards.len();
@@ -138,15 +157,7 @@ impl World {
     /// All traffic so far.
     pub fn traffic(&self) -> Traffic {
         let mut sum = Traffic::default();
-        for Traffic { sent, delivered, bytes, told, told_dead, events } in self.shards.iter().map(|shard| shard.traffic)
-        {
-            sum.sent.iter_mut().zip(sent).for_each(|(sum, sent)| *sum += sent);
-            sum.delivered += delivered;
-            sum.bytes.iter_mut().zip(bytes).for_each(|(sum, bytes)| *sum += bytes);
-            sum.told += told;
-            sum.told_dead += told_dead;
-            sum.events += events;
-        }
+        self.shards.iter().for_each(|shard| sum.add(&shard.traffic));
         sum
     }
 
@@ -186,8 +197,9 @@ impl World {
     /// As [`World::warm`], but only the nodes that `runs` is true of are started and known to anybody.
     pub fn warm_where(&mut self, choice: Choice, runs: impl Fn(usize) -> bool + Sync) {
         let population = self.common.population.clone();
-        let running = (0..population.len()).filter(|&node| runs(node));
-        let truth = Truth::new(running.map(|node| (*population.id(node), node as u32)));
+        let running: Vec<usize> = (0..population.len()).filter(|&node| runs(node)).collect();
+        running.iter().for_each(|&node| self.common.lives.note(node, self.now, true));
+        let truth = Truth::new(running.into_iter().map(|node| (*population.id(node), node as u32)));
         let (common, now) = (&self.common, self.now);
         std::thread::scope(|scope| {
             for shard in &mut self.shards {
@@ -218,8 +230,14 @@ impl World {
     fn schedule(&mut self, node: usize, at: Time, what: What) {
         self.commands += 1;
         let shards = self.shards.len();
+        let at = at.max(self.now);
+        match what {
+            What::Start(_) => self.common.lives.note(node, at, true),
+            What::Stop => self.common.lives.note(node, at, false),
+            _ => {}
+        }
         // Before all packets of the same instant, in the order in which they were scheduled.
-        let event = Event { at: at.0.max(self.now.0), to: node as u32, from: 0, seq: self.commands, what };
+        let event = Event { at: at.0, to: node as u32, from: 0, seq: self.commands, what };
         self.shards[node % shards].queue.push(event);
     }
 }
@@ -282,7 +300,8 @@ impl Common {
             let random = mix(mix(self.seed, u64::from(node) << 32 | u64::from(starts)), part);
             chunk.copy_from_slice(&random.to_be_bytes());
         }
-        let clock = Clock { now, unix_micros: EPOCH_UNIX_MICROS + now.0 };
+        let wrong = self.network.clocks.offset(self.seed, node);
+        let clock = Clock { now, unix_micros: (EPOCH_UNIX_MICROS + now.0).saturating_add_signed(wrong) };
         let engine = Engine::new(local, self.config.clone(), Shared::new(population.clone()), seed, clock);
         Box::new(engine.expect("the settings were checked, and an empty record always fits"))
     }

@@ -5,25 +5,30 @@ use std::collections::BinaryHeap;
 
 use bytes::{Bytes, BytesMut};
 
-use super::event::{Event, What};
+use super::event::{Event, Ports, What};
 use super::{Common, Fidelity, SimEngine, Traffic};
 use crate::proto::contacts::NodeRef;
 use crate::proto::engine::{CommandId, Output, Reply, Transmit};
 use crate::proto::time::Time;
-use crate::proto::wire::Opened;
-use crate::sim::population::node_of;
+use crate::proto::wire::{Hash, Message, Opened};
+use crate::sim::network::{Lengths, Nat};
+use crate::sim::population::{addr_of, handle, handle_of, number, port};
 use crate::sim::queue::BucketQueue;
-use crate::sim::random::{mix, unit};
+use crate::sim::random::mix;
 use crate::sim::truth::Truth;
 use crate::sim::warm::{self, Choice};
 
 pub(super) struct Node {
     pub(super) engine: Option<Box<SimEngine>>,
-    /// When it is to be woken next; wake-ups for other times are void.
+    /// When its engine wants to be woken.
+    pub(super) deadline: u64,
+    /// The earliest wake-up in the queue, never later than the deadline; others are void. Most deadlines are moved to a
+    /// later time before they come, so a wake-up that comes early only queues the next.
     pub(super) wake: u64,
     pub(super) sent: u32,
     pub(super) digest: u64,
     pub(super) starts: u32,
+    pub(super) nat: Nat,
 }
 
 pub(super) struct Shard {
@@ -37,11 +42,19 @@ pub(super) struct Shard {
     pub(super) replies: Vec<(Time, u32, CommandId, Reply)>,
     pub(super) traffic: Traffic,
     pub(super) packet: BytesMut,
+    pub(super) lengths: Lengths,
 }
 
 impl Node {
     fn absent() -> Self {
-        Self { engine: None, wake: u64::MAX, sent: 0, digest: 0, starts: 0 }
+        Self { engine: None, deadline: u64::MAX, wake: u64::MAX, sent: 0, digest: 0, starts: 0, nat: Nat::default() }
+    }
+
+    /// Who seems to have sent a packet, if what the node stands behind lets it through.
+    fn admit(&self, now: Time, own: u32, from: u32, ports: Ports, common: &Common) -> Option<NodeRef> {
+        let sender = handle(from as usize, ports.from);
+        let kind = common.network.nat.kind(common.seed, own);
+        self.nat.admits(kind, common.seed, own, sender, ports.to, now).then_some(sender)
     }
 }
 
@@ -58,6 +71,7 @@ impl Shard {
             replies: Vec::new(),
             traffic: Traffic::default(),
             packet: BytesMut::new(),
+            lengths: Lengths::default(),
         }
     }
 
@@ -90,7 +104,7 @@ impl Shard {
         for (local, node) in self.nodes.iter().enumerate().take(locals.end).skip(locals.start) {
             let own = (local * self.shards + self.at) as u32;
             let members = node.engine.iter().flat_map(|engine| engine.table().entries());
-            edges.extend(members.map(|(_, entry)| (own, entry.node.0)));
+            edges.extend(members.map(|(_, entry)| (own, number(entry.node) as u32)));
         }
         edges
     }
@@ -128,17 +142,30 @@ impl Shard {
     }
 
     fn handle(&mut self, at: u64, to: u32, from: u32, what: What, bucket_end: u64, common: &Common) {
-        self.traffic.events += 1;
         let now = Time(at);
         let node = &mut self.nodes[to as usize / self.shards];
+        if matches!(what, What::Wake) {
+            if node.wake != at {
+                return;
+            }
+            node.wake = u64::MAX;
+            if node.deadline > at {
+                self.wake_at_deadline(to, bucket_end);
+                return;
+            }
+        }
         // A deadline at the same instant comes before the packet.
-        if node.wake <= at
+        if node.deadline <= at
             && let Some(engine) = &mut node.engine
         {
-            node.wake = u64::MAX;
+            self.traffic.events += 1;
             engine.handle_timeout(now);
             self.drain(at, to, None, bucket_end, common);
         }
+        if matches!(what, What::Wake) {
+            return;
+        }
+        self.traffic.events += 1;
         let node = &mut self.nodes[to as usize / self.shards];
         let mut source = None;
         match what {
@@ -154,7 +181,7 @@ impl Shard {
             }
             What::Stop => {
                 node.engine = None;
-                node.wake = u64::MAX;
+                node.deadline = u64::MAX;
                 return;
             }
             What::Command(id, command) => {
@@ -162,24 +189,25 @@ impl Shard {
                     engine.handle_command(now, id, *command);
                 }
             }
-            What::Sealed(latency, packet) => {
+            What::Sealed(latency, ports, packet) => {
+                let Some(sender) = node.admit(now, to, from, ports, common) else { return };
                 let Some(engine) = &mut node.engine else { return };
                 source = Some((from, latency));
                 self.traffic.delivered += 1;
                 // The kind of message; the rest differs between fidelities.
-                node.digest = mix(mix(node.digest, at), u64::from(from) << 8 | u64::from(packet[97]));
-                let _ = engine.handle_datagram(now, common.population.addr(from as usize), &packet);
+                node.digest = mix(mix(node.digest, at), u64::from(sender.0) << 8 | u64::from(packet[97]));
+                let _ = engine.handle_datagram(now, addr_of(sender), &packet);
             }
-            What::Message(latency, packet) => {
+            What::Message(latency, ports, packet) => {
+                let Some(sender) = node.admit(now, to, from, ports, common) else { return };
                 let Some(engine) = &mut node.engine else { return };
                 source = Some((from, latency));
                 self.traffic.delivered += 1;
                 let (hash, message) = *packet;
-                node.digest = mix(mix(node.digest, at), u64::from(from) << 8 | message.kind() as u64);
-                let sender = from as usize;
-                let (key, id) = (*common.population.key(sender), *common.population.id(sender));
+                node.digest = mix(mix(node.digest, at), u64::from(sender.0) << 8 | message.kind() as u64);
+                let (key, id) = (*common.population.key(from as usize), *common.population.id(from as usize));
                 let opened = Opened { hash, sender: key, id, message };
-                let _ = engine.handle_message(now, common.population.addr(sender), opened);
+                let _ = engine.handle_message(now, addr_of(sender), opened);
             }
         }
         self.drain(at, to, source, bucket_end, common);
@@ -194,18 +222,25 @@ impl Shard {
                 Output::Event(_) => {}
                 Output::Reply(id, reply) => self.replies.push((Time(at), node, id, reply)),
                 Output::Wait(deadline) => {
-                    let wake = deadline.0;
-                    if wake != u64::MAX && wake != self.nodes[local].wake {
-                        self.nodes[local].wake = wake;
-                        if wake < bucket_end {
-                            self.soon.push(Reverse((wake, node)));
-                        } else {
-                            self.queue.push(Event { at: wake, to: node, from: 0, seq: 0, what: What::Wake });
-                        }
-                    }
+                    self.nodes[local].deadline = deadline.0;
+                    self.wake_at_deadline(node, bucket_end);
                     return;
                 }
             }
+        }
+    }
+
+    fn wake_at_deadline(&mut self, to: u32, bucket_end: u64) {
+        let node = &mut self.nodes[to as usize / self.shards];
+        let at = node.deadline;
+        if at >= node.wake {
+            return;
+        }
+        node.wake = at;
+        if at < bucket_end {
+            self.soon.push(Reverse((at, to)));
+        } else {
+            self.queue.push(Event { at, to, from: 0, seq: 0, what: What::Wake });
         }
     }
 
@@ -213,41 +248,61 @@ impl Shard {
         let node = &mut self.nodes[from as usize / self.shards];
         let Some(engine) = &mut node.engine else { return };
         node.sent = node.sent.wrapping_add(1);
-        self.traffic.sent[transmit.message.kind() as usize - 1] += 1;
+        let kind = transmit.message.kind() as usize - 1;
+        self.traffic.sent[kind] += 1;
+        if let Message::Neighbors(neighbors) = &transmit.message {
+            self.traffic.told += neighbors.nodes.len() as u64;
+            self.traffic.told_dead += common.lives.dead_among(&neighbors.nodes, Time(at));
+        }
         let packet = match common.fidelity {
             Fidelity::Wire => {
                 engine.seal(transmit, &mut self.packet);
-                self.traffic.bytes[transmit.message.kind() as usize - 1] += self.packet.len() as u64;
+                self.traffic.bytes[kind] += self.packet.len() as u64;
                 Err(Bytes::copy_from_slice(&self.packet))
             }
             Fidelity::Message => {
-                // Sender, start and number name a packet as well as its hash does.
-                let mut hash = [0; 32];
-                hash[..4].copy_from_slice(&from.to_be_bytes());
-                hash[4..8].copy_from_slice(&node.starts.to_be_bytes());
-                hash[8..12].copy_from_slice(&node.sent.to_be_bytes());
+                self.traffic.bytes[kind] += self.lengths.of(&transmit.message);
+                let hash = stand_in(from, transmit);
                 if let Some(request) = transmit.request {
                     engine.handle_sealed(request, hash);
                 }
                 Ok(hash)
             }
         };
-        let Some(to) = node_of(transmit.to).filter(|&to| to < common.population.len()) else { return };
-        let random = mix(mix(common.seed, u64::from(from)), u64::from(node.sent));
+        let Some(target) = handle_of(transmit.to).filter(|to| number(*to) < common.population.len()) else { return };
+        let to = number(target) as u32;
         let network = &common.network;
-        if unit(random) < network.loss || network.separates(from as usize, to, Time(at)) {
+        let from_port = node.nat.send(network.nat.kind(common.seed, from), common.seed, from, target, Time(at));
+        let random = mix(mix(common.seed, u64::from(from)), u64::from(node.sent));
+        if network.loses(random) || network.separates(from as usize, to as usize, Time(at)) {
             return;
         }
-        let to = to as u32;
         let latency = match source {
             Some((asker, latency)) if asker == to => latency,
             _ => u32::try_from(network.latency.draw(common.seed, from, to, mix(random, 2))).unwrap_or(u32::MAX),
         };
+        let ports = Ports { from: from_port, to: port(target) };
         let what = match packet {
-            Ok(hash) => What::Message(latency, Box::new((hash, transmit.message.clone()))),
-            Err(bytes) => What::Sealed(latency, bytes),
+            Ok(hash) => What::Message(latency, ports, Box::new((hash, transmit.message.clone()))),
+            Err(bytes) => What::Sealed(latency, ports, bytes),
         };
-        let event = Event { at: at + u64::from(latency), to, from, seq: node.sent, what };
-        self.outboxes[to as usize % self.shards].push(event);
+        let (delay, copy) = network.delays(latency, random);
+        let outbox = &mut self.outboxes[to as usize % self.shards];
+        if let Some(delay) = copy {
+            outbox.push(Event { at: at + delay, to, from, seq: node.sent, what: what.clone() });
+        }
+        outbox.push(Event { at: at + delay, to, from, seq: node.sent, what });
     }
+}
+
+/// What stands for the hash of a packet that is not made. Like a true one it follows from the sender and what is said, so
+/// a request that is repeated within a second goes by the same name.
+fn stand_in(from: u32, transmit: &Transmit) -> Hash {
+    let to = handle_of(transmit.to).map_or(0, |to| to.0);
+    let mut hash = [0; 32];
+    hash[0] = transmit.message.kind() as u8;
+    hash[4..8].copy_from_slice(&from.to_be_bytes());
+    hash[8..12].copy_from_slice(&to.to_be_bytes());
+    hash[12..20].copy_from_slice(&transmit.message.expiration().unwrap_or(0).to_be_bytes());
+    hash
 }

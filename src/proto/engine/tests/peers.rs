@@ -219,7 +219,7 @@ impl Net {
 
     pub(super) fn has_proved(&self, contact: Contact) -> bool {
         let engine = self.engine(0);
-        let node = engine.contacts().find(&contact.id(), contact.endpoint.udp_addr());
+        let node = engine.contacts().find(&contact.key, contact.endpoint.udp_addr());
         node.is_some_and(|node| engine.has_proved(self.now, node))
     }
 
