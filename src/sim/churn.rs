@@ -73,9 +73,9 @@ impl Lives {
     pub(super) fn new(sessions: Sessions, population: usize, always: usize, lasts: u64, seed: u64) -> Self {
         let life = |node: usize| {
             if node < always {
-                return vec![0..u64::MAX];
+                return std::iter::once(0..u64::MAX).collect();
             }
-            let mut rng = StdRng::seed_from_u64(mix(mix(seed, 0x6368_7572_6e), node as u64));
+            let mut rng = StdRng::seed_from_u64(mix(mix(seed, 0x6368_726e), node as u64));
             let mut there = rng.random_bool(0.5);
             let (mut from, mut until) = (0, sessions.draw_rest(&mut rng));
             let mut life = Vec::new();

@@ -169,7 +169,6 @@ mod tests {
         assert_eq!((report.found_closest, report.found_all, report.census.connected), (1.0, 1.0, 1.0));
         let joiners = report.joiners.unwrap();
         assert_eq!(joiners.found.last(), Some(&(32.0, 1.0)), "{joiners:?}");
-        assert!(joiners.found[0].1 < 0.9, "it takes them a while to try again: {joiners:?}");
     }
 
     #[test]
@@ -221,9 +220,8 @@ mod tests {
     #[test]
     fn halves_that_were_apart_find_each_other() {
         let report = small("partition", 100, 600);
-        let (first, last) = (report.moments[0], report.moments[59]);
-        assert!(first.found_closest <= 0.6, "half of the lookups are for the other side: {first:?}");
-        assert!(last.found_closest >= 0.9, "{:?}", report.moments);
+        assert!(report.moments[0].found_closest < 1.0, "every other lookup is for the other side");
+        assert!(report.moments[2..].iter().all(|moment| moment.found_closest == 1.0), "{:?}", report.moments);
         assert_eq!(report.census.connected, 1.0);
     }
 
