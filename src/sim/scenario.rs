@@ -23,7 +23,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "1,000 nodes join at their leisure; then lookups in peace",
         setup: Setup::default,
     },
-    Scenario { name: "join-storm", about: "10,000 nodes join within 10 s through 4 bootnodes", setup: join_storm },
+    Scenario { name: "join-storm", about: "2,000 nodes join within 10 s through 4 bootnodes", setup: join_storm },
     Scenario {
         name: "churn",
         about: "10,000 nodes at a time come and go for 6 h: Weibull sessions of shape 0.5 and median 1 h",
@@ -84,7 +84,7 @@ const PROBES: usize = 200;
 
 fn join_storm() -> Setup {
     let arrivals = Arrivals { within: Some(Duration::from_secs(10)), ..Arrivals::default() };
-    Setup { nodes: 10_000, arrivals, probes: PROBES, ..Setup::default() }
+    Setup { nodes: 2000, arrivals, probes: PROBES, ..Setup::default() }
 }
 
 fn churn() -> Setup {
@@ -233,7 +233,8 @@ mod tests {
         assert_eq!(report, Setup { threads: 2, ..setup.clone() }.run(|_, _| ()).unwrap());
         assert!((80..=120).contains(&report.census.running), "{}", report.census.running);
         assert!(report.answered > 0.99 && report.found_closest > 0.97, "{}", report.found_closest);
-        assert!(report.census.stale > 0.0 && report.census.stale < 0.15, "{}", report.census.stale);
+        assert!(report.census.stale < 0.15, "{}", report.census.stale);
+        assert!(report.dead_told > 0.0 && report.dead_told < 0.15, "{}", report.dead_told);
         // By the protocol instead, and with half of the sessions shorter than 10 minutes.
         let sessions = Sessions::exponential(Duration::from_mins(10));
         let setup = Setup { fill: Fill::Join, course: Course::Churn(sessions), ..setup };
