@@ -8,6 +8,7 @@ mod logging;
 mod lookup;
 mod oneshot;
 mod ping;
+mod progress;
 mod resolve;
 mod run;
 mod sim;

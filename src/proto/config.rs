@@ -104,7 +104,8 @@ pub struct TableConfig {
     pub diverse: bool,
     /// Failed checks in a row after which a member is dropped: 3. Lower loses nodes to lost packets.
     pub max_fails: u8,
-    /// Time after its proof when a new member is checked first: 10 s. Each success doubles it, up to what follows.
+    /// Time after its proof when a new member is checked first: 10 s, and longer while a large table fills. Each success
+    /// doubles it, up to what follows.
     pub first_check: Duration,
     /// Time between the failed checks of a doubtful member: 2 s.
     pub retry_check: Duration,

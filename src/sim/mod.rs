@@ -17,6 +17,8 @@ mod churn;
 mod experiment;
 mod network;
 mod outcome;
+#[cfg(feature = "plot")]
+pub mod plot;
 mod population;
 mod probes;
 mod queue;
@@ -24,6 +26,7 @@ mod random;
 mod report;
 mod scenario;
 mod setup;
+pub mod theory;
 mod truth;
 mod warm;
 mod world;
@@ -31,6 +34,9 @@ mod world;
 pub use churn::Sessions;
 pub use network::{Latency, LatencyError, NatShares, Network, NetworkError, Partition, WrongClocks};
 pub use population::{MAX_NODES, PORT, Population, Shared};
+/// For the benchmark of the queue alone.
+#[doc(hidden)]
+pub use queue::{BucketQueue, Timed};
 pub use report::{BucketFill, Census, Joiners, KindRate, Moment, Report, Summary};
 pub use scenario::{SCENARIOS, Scenario};
 pub use setup::{Arrivals, Contacts, Course, Fill, Setup, SetupError, Target};

@@ -113,3 +113,26 @@ fn the_text_is_short() {
     ];
     assert_eq!(names, expected);
 }
+
+#[test]
+fn plots_are_written_where_they_are_wanted() {
+    let home = Home::new();
+    let dir = home.path().join("a/b");
+    let args = ["sim", "--nodes", "60", "--lookups", "40", "--json", "--plot", dir.to_str().unwrap()];
+    let (code, stdout, stderr) = output(home.path(), &args);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(serde_json::from_str::<Value>(&stdout).is_ok(), "standard output is the report's alone");
+    for line in stderr.lines() {
+        let path = line.strip_prefix("plot: ").expect("a line for each plot, and nothing else");
+        assert!(std::fs::read_to_string(path).unwrap().starts_with("<svg "), "{path}");
+    }
+    assert!(stderr.starts_with(&format!("plot: {}\n", dir.join("hops.svg").display())), "{stderr}");
+
+    let file = home.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    // So many nodes that it would take long, if it began.
+    let args = ["sim", "--nodes", "1000000", "--plot", file.to_str().unwrap()];
+    let (code, said) = failure(home.path(), &args);
+    assert_eq!(code, 2);
+    assert!(said.starts_with(&format!("error: cannot make the directory {} for plots: ", file.display())), "{said}");
+}

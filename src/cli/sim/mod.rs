@@ -2,6 +2,8 @@
 
 mod output;
 
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -11,7 +13,9 @@ use self::output::Cost;
 use super::failure::Failure;
 use super::logging::LogArgs;
 use super::print;
-use crate::sim::{Choice, Fidelity, Fill, Latency, SCENARIOS, Scenario, Setup, Target};
+use super::progress::Progress;
+use crate::sim::theory::Ideal;
+use crate::sim::{Choice, Fidelity, Fill, Latency, Report, SCENARIOS, Scenario, Setup, Target, plot};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -90,6 +94,9 @@ pub(super) struct Args {
     /// Threads; the result does not depend on their number
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
+    /// Write plots into this directory, as SVG: hops with theory drawn in, how full the buckets are, and more
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -178,14 +185,34 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.threads == 0 {
         return Err(Failure::input("the number of threads has to be at least 1"));
     }
+    if let Some(dir) = &args.plot {
+        plot::check(dir).map_err(Failure::input)?;
+    }
     let (begun, resident) = (Instant::now(), output::resident());
-    let report = setup.run(|_, _| ()).map_err(Failure::input)?;
+    let progress = Progress::start();
+    let report = setup.run(|what, share| progress.set(what, share)).map_err(Failure::input)?;
+    drop(progress);
     let cost = Cost::new(begun.elapsed(), resident);
     print(&match args.json {
         true => output::as_json(scenario, &report, &cost),
         false => output::as_text(scenario, &report, &cost),
-    })
+    })?;
+    args.plot.as_ref().map_or(Ok(()), |dir| write_plots(dir, &setup, &report))
 }
+
+/// Writes the plots and says on standard error where they are: standard output is the report's.
+fn write_plots(dir: &Path, setup: &Setup, report: &Report) -> Result<(), Failure> {
+    let Setup { nodes, k, alpha, seed, .. } = *setup;
+    let theory = Ideal { nodes, k, alpha, latency: setup.network.latency }.hops(IDEAL_LOOKUPS, seed);
+    let written = plot::write(dir, report, Some(&theory)).map_err(Failure::runtime)?;
+    let lines: String = written.iter().map(|path| format!("plot: {}\n", path.display())).collect();
+    // Where standard error is closed there is nobody to tell.
+    let _ = std::io::stderr().write_all(lines.as_bytes());
+    Ok(())
+}
+
+/// Lookups from which the curve of theory is drawn: enough for a tenth of a percent, and done in a second or two.
+const IDEAL_LOOKUPS: usize = 20_000;
 
 fn replace<T>(setting: &mut T, given: Option<T>) {
     if let Some(given) = given {

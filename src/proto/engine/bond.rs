@@ -148,7 +148,9 @@ impl<C: Contacts> Engine<C> {
                 // It is a replacement now; see below.
                 self.proofs.put(other, self.known(other), self.config.max_proofs);
                 self.forget_member(other, Removal::Displaced);
+                let gained = self.upkeep.gained();
                 self.on_member(now, node);
+                self.upkeep.set_gained(gained);
             }
             // No gain for the table, so no reason to look around sooner.
             Offer::Moved(other) => {
@@ -239,7 +241,7 @@ impl<C: Contacts> Engine<C> {
         self.requests.get(id).map_or(low, |request| now.since(request.sent).clamp(low, high))
     }
 
-    pub(super) fn on_late(&mut self, id: RequestId) {
+    pub(super) fn on_late(&mut self, now: Time, id: RequestId) {
         let Some(request) = self.requests.get_mut(id) else { return };
         request.late_at = Time::NEVER;
         let node = request.node;
@@ -249,6 +251,22 @@ impl<C: Contacts> Engine<C> {
                 self.on_query_late(lookup, node);
             }
         }
+        self.ask_again(now, id);
+    }
+
+    /// Right after the bond a FINDNODE can be at the node before the PONG that entitles us to it, and is dropped then.
+    /// When no answer has come in time it is sent once more.
+    fn ask_again(&mut self, now: Time, id: RequestId) {
+        let Some(&Request { addr, asked: Asked::FindNode { errand, begun: false, .. }, .. }) = self.requests.get(id)
+        else {
+            return;
+        };
+        let Some(errand) = self.errands.get_mut(errand).filter(|errand| errand.bonded && !errand.again) else { return };
+        errand.again = true;
+        let Goal::Nodes(lookup) = errand.goal else { return };
+        let Some(target) = self.lookups.get(&lookup).map(|task| task.target) else { return };
+        let expiration = self.expiration(now);
+        self.transmit(addr, Message::FindNode(FindNode { target, expiration }), None);
     }
 
     pub(super) fn on_expired(&mut self, now: Time, id: RequestId) {
@@ -338,7 +356,7 @@ impl<C: Contacts> Engine<C> {
             self.counters.not_sent += 1;
             return None;
         }
-        let errand = Errand { node, goal, stage: Stage::Quiet(now), bonded: false };
+        let errand = Errand { node, goal, stage: Stage::Quiet(now), bonded: false, again: false };
         let id = self.errands.insert(errand);
         let addr = self.contacts.endpoint(node).udp_addr();
         if let Some((until, _)) = self.quiet.iter().find(|(until, quiet)| *quiet == addr && *until > now) {

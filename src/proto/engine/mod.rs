@@ -60,7 +60,7 @@ use self::votes::Votes;
 use crate::proto::config::{Config, ConfigError, EXPIRATION_SECS};
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::identity::{Contact, NodeId, PublicKey, Record, RecordContent, RecordError};
-use crate::proto::table::{Offer, Proof, Refusal, Table};
+use crate::proto::table::{Entry, Offer, Proof, Refusal, Table};
 use crate::proto::time::{Deadlines, Time};
 use crate::proto::wire::{self, Hash, Message};
 
@@ -139,6 +139,9 @@ pub struct Engine<C> {
 /// Strangers left in peace at a time: beyond, the first of them loses the rest of its second.
 const MAX_QUIET: usize = 256;
 
+/// Room for outputs that is kept when all are drained.
+const KEPT_OUTPUTS: usize = 4;
+
 impl<C: Contacts> Engine<C> {
     /// A node with an empty table.
     ///
@@ -209,7 +212,7 @@ impl<C: Contacts> Engine<C> {
     pub fn handle_timeout(&mut self, now: Time) {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::Late(request) => self.on_late(request),
+                Timer::Late(request) => self.on_late(now, request),
                 Timer::Expires(request) => self.on_expired(now, request),
                 Timer::Errand(errand) => self.on_errand_deadline(now, errand),
                 Timer::Lookup(lookup) => self.on_lookup_deadline(lookup),
@@ -236,7 +239,13 @@ impl<C: Contacts> Engine<C> {
     pub fn poll_output(&mut self) -> Output {
         match self.out.pop_front() {
             Some(output) => output,
-            None => Output::Wait(self.timers.next().unwrap_or(Time::NEVER)),
+            None => {
+                // A burst must not leave its memory behind: there may be a million engines in this process.
+                if self.out.capacity() > KEPT_OUTPUTS {
+                    self.out = VecDeque::new();
+                }
+                Output::Wait(self.timers.next().unwrap_or(Time::NEVER))
+            }
         }
     }
 
@@ -268,10 +277,12 @@ impl<C: Contacts> Engine<C> {
         added
     }
 
-    /// Grants proofs on both sides, as if the node and we had just pinged one another, and offers it to the table if it is
-    /// to be a member. No event tells of it and nothing is sent: for simulations that begin with filled tables.
-    pub fn grant(&mut self, now: Time, node: NodeRef, member: bool) {
-        let known = Known { proved: now.secs(), endorsed: now.secs(), lost: false };
+    /// Grants proofs on both sides, as if the node and we had pinged one another that long ago, and offers it to the table
+    /// if it is to be a member, which is trusted then. No event tells of it and nothing is sent: for simulations that
+    /// begin with filled tables.
+    pub fn grant(&mut self, now: Time, node: NodeRef, member: bool, age: Duration) {
+        let at = (now - age).secs();
+        let known = Known { proved: at, endorsed: at, lost: false };
         let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt: self.round_trip.mean };
         let offered = if member {
             self.table.offer(node, proof, true, now, &self.contacts, &self.config.table)
@@ -279,6 +290,7 @@ impl<C: Contacts> Engine<C> {
             Offer::Refused(Refusal::Itself)
         };
         if matches!(offered, Offer::Added | Offer::Refreshed) {
+            self.table.trust(node, &self.contacts);
             self.set_connected(now);
         } else if self.table.get(node, &self.contacts).is_none() {
             self.proofs.put(node, known, self.config.max_proofs);
@@ -366,6 +378,7 @@ impl<C: Contacts> Engine<C> {
         assert!(self.quiet.len() <= MAX_QUIET);
         assert!(self.votes.len() <= config.votes.max_votes);
         assert!(self.records.len() <= self.table.len(), "records are kept of members only");
+        assert!(self.table.entries().all(|(_, entry)| !self.proofs.contains(entry.node)), "a proof is kept twice");
         self.upkeep.assert_bounds(config);
         assert!(self.stirred.is_empty(), "a lookup was left standing");
         for (id, errand) in self.errands.iter() {
@@ -385,10 +398,13 @@ impl<C: Contacts> Engine<C> {
 
     /// What both sides have proved to one another.
     fn known(&self, node: NodeRef) -> Known {
+        let known = |entry: &Entry| Known { proved: entry.proved, endorsed: entry.endorsed, lost: false };
+        // A member's proof lives in its entry alone.
+        if let Some(entry) = self.table.get(node, &self.contacts) {
+            return known(entry);
+        }
         let cached = self.proofs.get(node);
-        let entry = self.table.get(node, &self.contacts).or_else(|| self.table.replacement(node, &self.contacts));
-        entry
-            .map_or(cached, |entry| cached.merge(Known { proved: entry.proved, endorsed: entry.endorsed, lost: false }))
+        self.table.replacement(node, &self.contacts).map_or(cached, |entry| cached.merge(known(entry)))
     }
 
     /// Ends the handling of an input: what it stirred up is done, and the store is swept where it wants to be.

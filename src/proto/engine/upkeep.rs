@@ -47,8 +47,11 @@ pub(super) struct Upkeep {
 const CHECKS_AT_ONCE: usize = 16;
 const NEXT_CHECKS: Duration = Duration::from_millis(100);
 
-/// Random targets drawn for a refresh that looks for the farthest bucket with room.
+/// Random targets drawn for a refresh that looks for a place in the table.
 const TARGETS_DRAWN: usize = 8;
+
+/// The next refresh follows soon when at least one member in this many has come in since the last one.
+const GAIN: usize = 8;
 
 /// The table counts as full when its farthest buckets are: this many, which is so in networks of some 100 nodes.
 const FAR_BUCKETS: u16 = 3;
@@ -113,10 +116,10 @@ impl<C: Contacts> Engine<C> {
         let every = self.config.refresh.max_full;
         self.upkeep.refresh_every = every;
         if self.config.refresh.enabled {
-            let at = now + every.mul_f64(self.rng.random_range(0.5..1.0)).max(Duration::from_millis(1));
+            let at = now + every.mul_f64(self.rng.random_range(0.0..1.0)).max(Duration::from_millis(1));
             self.set_refresh(Some(at));
         }
-        self.set_checks(Some(now + self.config.table.first_check.max(Duration::from_millis(1))));
+        self.set_checks(Some(now + Duration::from_millis(1)));
     }
 
     pub(super) fn forget_member(&mut self, node: NodeRef, why: Removal) {
@@ -381,7 +384,7 @@ impl<C: Contacts> Engine<C> {
         }
         // Our own neighbourhood, which only we look for so closely, and some other place.
         let own = *self.local_key();
-        let random = self.random_target();
+        let random = self.random_target(now);
         let started = [(own, Origin::Itself), (random, Origin::Refresh)]
             .map(|(target, origin)| self.start_lookup(now, target, origin, None));
         if started == [None, None] {
@@ -417,8 +420,8 @@ impl<C: Contacts> Engine<C> {
         let every = match (self.upkeep.refresh_every, self.upkeep.gained) {
             // The first look around is over, and has shown only the neighbourhood.
             (Duration::ZERO, _) => Duration::from_millis(1),
-            (_, 1..) => config.min,
-            (last, 0) => (last * 2).clamp(config.min, longest.max(config.min)),
+            (_, gained) if GAIN * gained as usize >= self.table.len() => config.min,
+            (last, _) => (last * 2).clamp(config.min, longest.max(config.min)),
         };
         self.upkeep.refresh_every = every;
         self.upkeep.gained = 0;
@@ -437,23 +440,21 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    /// A random target. Every other time it is in the farthest bucket that has room, where most nodes are that we do not
-    /// know, if a few draws find one; else anywhere.
-    fn random_target(&mut self) -> PublicKey {
-        let draws = if self.rng.random() { TARGETS_DRAWN } else { 1 };
-        let mut farthest = (0, PublicKey([0; 64]));
-        for _ in 0..draws {
-            let mut bytes = [0; 64];
-            self.rng.fill(&mut bytes);
-            let target = PublicKey(bytes);
-            let log = self.id().log_distance(&target.node_id());
-            let has_room = self.table.bucket_len(log) < self.config.table.k;
-            // A target in a full bucket is worth no more than none.
-            let worth = if has_room { log } else { 1 };
-            if worth > farthest.0 {
-                farthest = (worth, target);
+    /// A random target. Of a few draws it is that in the farthest bucket in which the table has a place for it: the
+    /// bucket has room, or lacks a sixteenth. Else it is anywhere.
+    fn random_target(&mut self, now: Time) -> PublicKey {
+        let mut best = (0, PublicKey([0; 64]));
+        for _ in 0..TARGETS_DRAWN {
+            let mut target = PublicKey([0; 64]);
+            self.rng.fill(&mut target.0);
+            let id = target.node_id();
+            let has_place = self.table.has_place(&id, true, now, &self.contacts, &self.config.table);
+            // Without a place, a target is worth no more than none.
+            let worth = if has_place { self.id().log_distance(&id) } else { 1 };
+            if worth > best.0 {
+                best = (worth, target);
             }
         }
-        farthest.1
+        best.1
     }
 }

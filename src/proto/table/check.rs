@@ -13,10 +13,10 @@ use crate::proto::time::Time;
 impl Table {
     /// Calls `due` for each live member whose check is due and returns when the next one falls due.
     pub fn due_checks(&self, now: Time, config: &TableConfig, mut due: impl FnMut(NodeRef)) -> Time {
-        let trusted = self.trusted_interval(config);
+        let pace = self.pace(config);
         let mut next = Time::NEVER;
         for (_, entry) in self.entries().filter(|(_, entry)| entry.is_live()) {
-            let at = check_at(entry, trusted, config);
+            let at = pace.check_at(entry);
             if at <= now {
                 due(entry.node);
             } else {
@@ -28,20 +28,37 @@ impl Table {
 
     /// When a live member is to be checked.
     pub fn check_at(&self, entry: &Entry, config: &TableConfig) -> Time {
-        check_at(entry, self.trusted_interval(config), config)
+        self.pace(config).check_at(entry)
     }
 
-    fn trusted_interval(&self, config: &TableConfig) -> Duration {
-        let trusted = config.check_pace.saturating_mul(u32::try_from(self.len()).unwrap_or(u32::MAX));
-        // Not `clamp`, which panics where the settings cross.
-        trusted.max(config.min_check).min(config.max_check)
+    fn pace(&self, config: &TableConfig) -> Pace {
+        let round = config.check_pace.saturating_mul(u32::try_from(self.len()).unwrap_or(u32::MAX));
+        Pace {
+            first: config.first_check.max(round / FIRST_ROUND),
+            // Not `clamp`, which panics where the settings cross.
+            trusted: round.max(config.min_check).min(config.max_check),
+        }
     }
 }
 
-fn check_at(entry: &Entry, trusted: Duration, config: &TableConfig) -> Time {
-    let doublings = u32::from(entry.liveness().saturating_sub(1)).min(16);
-    let interval = config.first_check.saturating_mul(1 << doublings).min(trusted);
-    entry.proved.start() + spread(interval, entry)
+/// A table that fills at once is checked for the first time in this part of the time that a round of checks takes when
+/// all is settled: with 120 members after 30 s and not after 10.
+const FIRST_ROUND: u32 = 20;
+
+/// The time between two checks of a member.
+struct Pace {
+    /// A new one.
+    first: Duration,
+    /// A trusted one.
+    trusted: Duration,
+}
+
+impl Pace {
+    fn check_at(&self, entry: &Entry) -> Time {
+        let doublings = u32::from(entry.liveness().saturating_sub(1)).min(16);
+        let interval = self.first.saturating_mul(1 << doublings).min(self.trusted);
+        entry.proved.start() + spread(interval, entry)
+    }
 }
 
 /// Seven to eight eighths of the interval, by node and time, so that those that came together do not stay together.

@@ -226,6 +226,11 @@ impl Table {
         self.update(node, contacts, |entry| entry.endorsed = crate::proto::time::Secs::NEVER)
     }
 
+    /// Counts a member as one that has passed many checks.
+    pub fn trust(&mut self, node: NodeRef, contacts: &impl Contacts) -> bool {
+        self.update(node, contacts, Entry::trust)
+    }
+
     /// Counts a failed check. A member that has failed too often goes, and a replacement takes its place.
     pub fn fail(&mut self, node: NodeRef, contacts: &impl Contacts, config: &TableConfig) -> Verdict {
         let log = self.log(node, contacts);

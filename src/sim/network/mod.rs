@@ -37,7 +37,8 @@ pub struct Network {
 }
 
 /// Which shares of the nodes stand behind address translators of which kind; the rest is reachable by everybody, and so
-/// are the first four nodes. A port is open for two minutes after the last packet that the node sent by it.
+/// are the first four nodes. A port is open for two minutes after the last packet that the node sent by it; filling
+/// tables from a list opens none, so with translators let the nodes join.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NatShares {
     /// One external port, open to everybody while the node sends anything at all.

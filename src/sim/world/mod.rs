@@ -10,13 +10,14 @@ mod shard;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
+use std::time::Duration;
 
 use self::event::{Event, What};
 use self::lives::Lives;
 use self::shard::Shard;
 use super::network::Network;
 use super::population::{Population, Shared};
-use super::random::mix;
+use super::random::{mix, unit};
 use super::truth::Truth;
 use super::warm::Choice;
 use crate::proto::config::Config;
@@ -197,6 +198,8 @@ impl World {
     /// As [`World::warm`], but only the nodes that `runs` is true of are started and known to anybody.
     pub fn warm_where(&mut self, choice: Choice, runs: impl Fn(usize) -> bool + Sync) {
         let population = self.common.population.clone();
+        // Not all proofs of a settled network are new.
+        self.now = self.now.max(Time::ZERO + SETTLED);
         let running: Vec<usize> = (0..population.len()).filter(|&node| runs(node)).collect();
         running.iter().for_each(|&node| self.common.lives.note(node, self.now, true));
         let truth = Truth::new(running.into_iter().map(|node| (*population.id(node), node as u32)));
@@ -215,7 +218,7 @@ impl World {
             std::thread::scope(|scope| {
                 for shard in &mut self.shards {
                     let edges = &edges;
-                    scope.spawn(move || shard.grant(edges, now));
+                    scope.spawn(move || shard.grant(edges, now, common));
                 }
             });
         }
@@ -276,10 +279,19 @@ fn run_threads(shards: &mut [Shard], end: u64, common: &Common) {
     });
 }
 
+/// How long a network has been running that begins with filled tables.
+pub(super) const SETTLED: Duration = Duration::from_hours(1);
+
 /// Nodes of a shard whose table entries are told to their other ends at a time.
 const EDGES_AT_ONCE: usize = 4096;
 
 impl Common {
+    /// How long ago two nodes of a settled network have seen one another, at most `longest`.
+    fn age(&self, node: u32, other: u32, longest: Duration) -> Duration {
+        let random = mix(mix(self.seed, 0x0061_6765), u64::from(node) << 32 | u64::from(other));
+        longest.min(SETTLED).mul_f64(unit(random))
+    }
+
     fn engine(&self, node: u32, starts: u32, now: Time) -> Box<SimEngine> {
         let at = node as usize;
         let population = &self.population;

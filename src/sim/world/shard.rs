@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use bytes::{Bytes, BytesMut};
 
 use super::event::{Event, Ports, What};
-use super::{Common, Fidelity, SimEngine, Traffic};
+use super::{Common, Fidelity, SETTLED, SimEngine, Traffic};
 use crate::proto::contacts::NodeRef;
 use crate::proto::engine::{CommandId, Output, Reply, Transmit};
 use crate::proto::time::Time;
@@ -91,8 +91,10 @@ impl Shard {
             node.starts += 1;
             let mut engine = common.engine(own, node.starts, now);
             let id = common.population.id(own as usize);
-            for member in warm::members(truth, own, id, common.config.table.k, choice, common.seed) {
-                engine.grant(now, NodeRef(member), true);
+            let members = warm::members(truth, own, id, common.config.table.k, choice, common.seed);
+            let round = common.config.table.check_pace.saturating_mul(members.len() as u32);
+            for member in members {
+                engine.grant(now, NodeRef(member), true, common.age(own, member, round));
             }
             node.engine = Some(engine);
         }
@@ -109,10 +111,10 @@ impl Shard {
         edges
     }
 
-    pub(super) fn grant(&mut self, edges: &[Vec<(u32, u32)>], now: Time) {
+    pub(super) fn grant(&mut self, edges: &[Vec<(u32, u32)>], now: Time, common: &Common) {
         for (from, to) in edges.iter().flatten().filter(|(_, to)| *to as usize % self.shards == self.at) {
             if let Some(engine) = &mut self.nodes[*to as usize / self.shards].engine {
-                engine.grant(now, NodeRef(*from), false);
+                engine.grant(now, NodeRef(*from), false, common.age(*to, *from, SETTLED));
             }
         }
     }

@@ -21,12 +21,12 @@ fn an_empty_table_has_no_checks() {
 }
 
 #[test]
-fn new_members_are_due_after_some_10_seconds_and_not_all_at_once() {
+fn new_members_are_due_after_a_twentieth_of_a_round_and_not_all_at_once() {
     let mut world = World::new();
     let start = world.now;
     let members: Vec<NodeRef> = (0..96).map(|i| world.member(251 + i / 16, 0)).collect();
-    // Each interval is cut by up to an eighth.
-    world.now = start + Duration::from_micros(8_750_000);
+    // A round of 96 takes 480 s; each interval is cut by up to an eighth.
+    world.now = start + Duration::from_secs(21);
     assert_eq!(world.due().0, []);
     world.now = start;
     let (mut seen, mut instants) = (vec![], 0);
@@ -34,7 +34,7 @@ fn new_members_are_due_after_some_10_seconds_and_not_all_at_once() {
         let (due, next) = world.due();
         for node in due {
             if !seen.contains(&node) {
-                assert!(world.now > start + Duration::from_micros(8_750_000));
+                assert!(world.now > start + Duration::from_secs(21));
                 seen.push(node);
             }
         }
@@ -43,7 +43,7 @@ fn new_members_are_due_after_some_10_seconds_and_not_all_at_once() {
     }
     // The loop has stepped past the last of them.
     assert_eq!(world.now, Time::NEVER);
-    world.now = start + Duration::from_secs(10);
+    world.now = start + Duration::from_secs(24);
     assert_eq!(world.due().0.len(), 96);
     assert!(instants > 60, "{instants} instants for 96 members");
 }
@@ -69,13 +69,13 @@ fn assert_intervals(members: u16, expected: &[u64]) {
 
 #[test]
 fn intervals_double_up_to_a_pace_that_the_size_of_the_table_sets() {
-    // At least 30 s, at most 30 min, between them 5 s for each member.
+    // At least 30 s, at most 30 min, between them 5 s for each member; a new one after a twentieth of that, or 10 s.
     assert_intervals(1, &[10, 20, 30, 30, 30]);
     assert_intervals(6, &[10, 20, 30, 30]);
     assert_intervals(16, &[10, 20, 40, 80, 80, 80]);
-    assert_intervals(100, &[10, 20, 40, 80, 160, 320, 500, 500]);
-    assert_intervals(269, &[10, 20, 40, 80, 160, 320, 640, 1280, 1345, 1345]);
-    assert_intervals(400, &[10, 20, 40, 80, 160, 320, 640, 1280, 1800, 1800]);
+    assert_intervals(100, &[25, 50, 100, 200, 400, 500, 500]);
+    assert_intervals(260, &[65, 130, 260, 520, 1040, 1300, 1300]);
+    assert_intervals(400, &[100, 200, 400, 800, 1600, 1800, 1800]);
 }
 
 #[test]
