@@ -163,10 +163,14 @@ fn figures(s: &Summary, digits: usize) -> String {
 /// How many spans of time the text shows.
 const SHOWN: usize = 6;
 
-/// The shares of lookups that found the nearest node in the course of time; `None` when all did.
+/// Lookups that are spread over less than these seconds show no course of time.
+const SHORT: f64 = 30.0;
+
+/// The shares of lookups that found the nearest node in the course of time; `None` when all did, or there was no time.
 fn course(report: &Report) -> Option<String> {
     let moments = &report.moments;
-    if moments.iter().all(|moment| moment.found_closest >= 1.0) {
+    let short = moments.last().is_none_or(|moment| moment.seconds < SHORT);
+    if short || moments.iter().all(|moment| moment.found_closest >= 1.0) {
         return None;
     }
     let shown = moments.iter().step_by(moments.len().div_ceil(SHOWN).max(1));
