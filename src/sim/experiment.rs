@@ -4,151 +4,33 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use thiserror::Error;
 
-use super::network::{Latency, Network};
-use super::population::{MAX_NODES, Population, node_of};
+use super::churn::Lives;
+use super::network::{NatKind, Network, Partition};
+use super::outcome::{Outcome, Outcomes};
+use super::population::{Population, node_of};
+use super::probes::Probes;
 use super::random::mix;
-use super::report::{Census, Report, Summary};
+use super::report::{Census, KindRate, Report, Summary};
+use super::setup::{Course, Fill, Setup, SetupError, Target, micros};
 use super::truth::Truth;
-use super::warm::Choice;
-use super::world::{Fidelity, World};
-use crate::proto::config::{Config, ConfigError, K};
+use super::world::{Fidelity, SETTLED, Traffic, World};
 use crate::proto::engine::{Command, CommandId, LookupReport, Reply};
 use crate::proto::identity::PublicKey;
 use crate::proto::time::Time;
+use crate::proto::wire::MessageKind;
 
-/// How the tables come to be filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fill {
-    /// Every node joins by the protocol, through four bootnodes.
-    Join,
-    /// Tables are filled from the list of all nodes.
-    Warm,
-}
+/// Time after the last node has come in, or the last lookup has begun, until all is settled, in microseconds.
+pub(super) const SETTLE: u64 = 60_000_000;
 
-/// What is looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A random point of the ID space.
-    Random,
-    /// The key of a random node.
-    Node,
-}
+/// Under churn, who makes a lookup has run for this long, in microseconds: whoever has just come back has still to find
+/// its place.
+const ASKER_SINCE: u64 = 10_000_000;
 
-/// The settings of an experiment.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// Nodes of the network.
-    pub nodes: usize,
-    /// Lookups, each by a random node.
-    pub lookups: usize,
-    /// What all randomness follows from.
-    pub seed: u64,
-    /// How real the packets are.
-    pub fidelity: Fidelity,
-    /// How tables are filled.
-    pub fill: Fill,
-    /// Which nodes a full bucket holds, where tables are filled from the list.
-    pub choice: Choice,
-    /// One-way latency.
-    pub latency: Latency,
-    /// Share of the packets that are lost.
-    pub loss: f64,
-    /// Share of the nodes that are in the tables and no longer answer.
-    pub dead: f64,
-    /// Concurrent requests of a lookup.
-    pub alpha: usize,
-    /// Entries of a bucket, and nodes that a lookup is after.
-    pub k: usize,
-    /// What is looked up.
-    pub target: Target,
-    /// Threads to run on; the result does not depend on it.
-    pub threads: usize,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            nodes: 1000,
-            lookups: 1000,
-            seed: 1,
-            fidelity: Fidelity::Message,
-            fill: Fill::Join,
-            choice: Choice::Diverse,
-            latency: Latency::Uniform { low: 25.0, high: 75.0 },
-            loss: 0.0,
-            dead: 0.0,
-            alpha: 3,
-            k: K,
-            target: Target::Random,
-            threads: 1,
-        }
-    }
-}
-
-/// Settings that cannot be.
-#[derive(Clone, Debug, PartialEq, Error)]
-pub enum SetupError {
-    /// No network of less than two nodes, nor of more than have an address.
-    #[error("a network has from 2 to {MAX_NODES} nodes, not {0}")]
-    Nodes(usize),
-    /// Nothing to measure.
-    #[error("the number of lookups has to be at least 1")]
-    Lookups,
-    /// Not a share.
-    #[error("{0} is a share from 0 to below 1, not {1}")]
-    Share(&'static str, f64),
-    /// Nothing that the latency could be waited for.
-    #[error("the latency has to be at least 1 microsecond and at most a minute")]
-    Latency,
-    /// The engine's settings.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-}
-
-/// Lookups begin this many microseconds after one another.
-const LOOKUP_EVERY: u64 = 5_000;
-
-/// Time after the last node has come in, or the last lookup has begun, until all is settled, in seconds.
-const SETTLE: u64 = 60;
-
-/// Nodes that start at time 0 and are everybody's bootnodes.
-const BOOTNODES: usize = 4;
+/// Under churn, who makes a lookup stays for this long, in microseconds: until the lookup has ended.
+const ASKER_STAYS: u64 = 31_000_000;
 
 impl Setup {
-    /// Says what is impossible about the settings, if anything.
-    ///
-    /// # Errors
-    /// A sentence that names the setting and what it may be.
-    pub fn check(&self) -> Result<(), SetupError> {
-        if !(2..=MAX_NODES).contains(&self.nodes) {
-            return Err(SetupError::Nodes(self.nodes));
-        }
-        if self.lookups == 0 {
-            return Err(SetupError::Lookups);
-        }
-        for (name, share) in [("the loss", self.loss), ("the share of the dead", self.dead)] {
-            if !(0.0..1.0).contains(&share) {
-                return Err(SetupError::Share(name, share));
-            }
-        }
-        // Constructed by hand it could be anything; a text is checked when it is read.
-        if self.latency.to_string().parse::<Latency>().is_err() {
-            return Err(SetupError::Latency);
-        }
-        Ok(self.config().check()?)
-    }
-
-    fn config(&self) -> Config {
-        let mut config = Config { fetch_records: false, ..Config::default() };
-        config.votes.enabled = false;
-        config.lookup.alpha = self.alpha;
-        config.table.k = self.k;
-        config.table.diverse = self.choice == Choice::Diverse;
-        config
-    }
-
     /// Runs the experiment. `progress` is told what is being done, and from 0 to 1 how far it is.
     ///
     /// # Errors
@@ -157,120 +39,249 @@ impl Setup {
         self.check()?;
         progress("keys", 0.0);
         let sign = self.fidelity == Fidelity::Wire;
-        let population = Arc::new(Population::new(self.nodes, self.seed, sign, self.threads));
-        let network = Network { loss: self.loss, ..Network::new(self.latency) };
-        let mut world = World::new(population.clone(), self.config(), network, self.fidelity, self.seed, self.threads);
-        self.fill(&mut world, &mut progress);
-        let mut rng = StdRng::seed_from_u64(mix(self.seed, 0x6c6f_6f6b));
-        let alive = self.bury(&mut world, &mut rng);
-        let targets = self.schedule(&mut world, &alive, &mut rng);
-        let end = world.now().0 + targets.len() as u64 * LOOKUP_EVERY + SETTLE * 1_000_000;
-        advance(&mut world, Time(end), "lookups", &mut progress);
-
-        let truth = Truth::new(alive.iter().map(|&node| (*population.id(node), node as u32)));
-        Ok(self.report(&mut world, &truth))
+        let population = Arc::new(Population::new(self.population(), self.seed, sign, self.threads));
+        let network = Network { partition: self.split().or(self.network.partition), ..self.network.clone() };
+        let world = World::new(population, self.config(), network, self.fidelity, self.seed, self.threads);
+        let lasts = self.lookups as u64 * self.pace() + SETTLE;
+        let lives = match self.course {
+            Course::Churn(sessions) => {
+                let always = (0..self.population()).take_while(|&node| self.is_bootnode(node)).count();
+                Some(Lives::new(sessions, self.population(), always, lasts, self.seed))
+            }
+            Course::Quiet | Course::Split { .. } => None,
+        };
+        let mut run = Run { setup: self, world, progress, lives, probes: Probes::default() };
+        run.fill();
+        Ok(run.look_up(lasts))
     }
 
-    fn fill(&self, world: &mut World, progress: &mut impl FnMut(&'static str, f64)) {
+    /// When the tables are filled, in microseconds.
+    fn filled(&self) -> u64 {
         match self.fill {
-            Fill::Warm => {
-                progress("tables", 0.0);
-                world.warm(self.choice);
-            }
-            Fill::Join => {
-                // A thousand a second, and not all at once in a small network.
-                let within = (self.nodes as u64 * 1_000).max(10_000_000);
-                let bootnodes: Vec<usize> = (0..BOOTNODES.min(self.nodes)).collect();
-                for node in 0..self.nodes {
-                    let at = if node < BOOTNODES { 0 } else { within * node as u64 / self.nodes as u64 };
-                    world.start(node, Time(at), &bootnodes);
-                }
-                advance(world, Time(within + SETTLE * 1_000_000), "joins", progress);
-            }
+            Fill::Warm => micros(SETTLED),
+            Fill::Join => self.last_arrival() + SETTLE,
         }
     }
 
-    /// Stops the share of nodes that is to be dead, and returns the others.
-    fn bury(&self, world: &mut World, rng: &mut StdRng) -> Vec<usize> {
-        let now = world.now();
-        let dead: Vec<bool> = (0..self.nodes).map(|_| rng.random_bool(self.dead)).collect();
+    /// Whether everybody can reach a node, as far as translators before it go.
+    fn is_open(&self, node: u32) -> bool {
+        matches!(self.network.nat.kind(self.seed, node), NatKind::Open | NatKind::FullCone)
+    }
+
+    fn split(&self) -> Option<Partition> {
+        let Course::Split { lasts } = self.course else { return None };
+        let from = Time(self.filled());
+        Some(Partition { boundary: self.nodes / 2, from, until: Time(from.0 + micros(lasts)) })
+    }
+}
+
+/// An experiment under way.
+struct Run<'a, P> {
+    setup: &'a Setup,
+    world: World,
+    progress: P,
+    /// Who comes and goes; `None` when nobody does.
+    lives: Option<Lives>,
+    probes: Probes,
+}
+
+impl<P: FnMut(&'static str, f64)> Run<'_, P> {
+    /// Fills the tables, and lets the network split if it is to.
+    fn fill(&mut self) {
+        let setup = self.setup;
+        let lives = self.lives.as_ref();
+        let runs = |node: usize| lives.is_none_or(|lives| lives.run(node, 0, 0));
+        match setup.fill {
+            Fill::Warm => {
+                (self.progress)("tables", 0.0);
+                self.world.warm_where(setup.choice, runs);
+            }
+            Fill::Join => {
+                for (number, node) in (0..setup.population()).filter(|&node| runs(node)).enumerate() {
+                    // Under churn a few more or less than half of the population begin.
+                    let at = setup.arrival(node, number).min(setup.last_arrival());
+                    self.world.start(node, Time(at), &setup.contacts(node));
+                }
+                if lives.is_none() {
+                    self.probes = Probes::schedule(setup, &mut self.world);
+                }
+                self.advance(setup.filled(), "joins", |_, _, _| ());
+            }
+        }
+        if let Some(split) = setup.split() {
+            self.advance(split.until.0, "split", |_, _, _| ());
+        }
+    }
+
+    /// Makes the lookups, and waits until all is settled, `lasts` microseconds from now.
+    fn look_up(mut self, lasts: u64) -> Report {
+        let setup = self.setup;
+        let mut rng = StdRng::seed_from_u64(mix(setup.seed, 0x6c6f_6f6b));
+        let (begin, before) = (self.world.now(), self.world.traffic());
+        let alive = self.bury(&mut rng);
+        if let Some(lives) = &self.lives {
+            lives.play(&mut self.world, begin, |node| setup.contacts(node));
+        }
+        for number in 0..setup.lookups {
+            let after = number as u64 * setup.pace();
+            let (asker, target) = self.lookup(number, after, &alive, &mut rng);
+            let command = Command::Lookup { target, until_found: false };
+            self.world.command(asker, Time(begin.0 + after), CommandId(number as u64), command);
+        }
+
+        let population = self.world.population().clone();
+        let truth = Truth::new(alive.iter().map(|&node| (*population.id(node), node as u32)));
+        drop(alive);
+        let mut outcomes = Outcomes::new(setup.lookups, setup.pace());
+        let lives = self.lives.take();
+        self.advance(begin.0 + lasts, "lookups", |ended, asker, report| {
+            let until = ended.0.saturating_sub(begin.0);
+            let from = until.saturating_sub(micros(report.took));
+            let stayed = |node: u32| lives.as_ref().is_none_or(|lives| lives.run(node as usize, from, until));
+            // Those whom an address translator hides from strangers cannot be found, and are no part of the truth.
+            let counts = |node: u32| node as usize != asker && setup.is_open(node) && stayed(node);
+            judge(report, setup.k, &truth, counts)
+        })
+        .into_iter()
+        .for_each(|(number, outcome)| outcomes.note(number, outcome));
+        drop(truth);
+        (self.progress)("census", 0.0);
+        self.report(begin, &before, &outcomes)
+    }
+
+    /// Stops the share of nodes that is to be dead, and returns the others; under churn everybody.
+    fn bury(&mut self, rng: &mut StdRng) -> Vec<usize> {
+        let now = self.world.now();
         let (mut alive, mut buried) = (Vec::new(), Vec::new());
-        for (node, dead) in dead.into_iter().enumerate() {
-            if dead { buried.push(node) } else { alive.push(node) }
+        for node in 0..self.setup.population() {
+            if rng.random_bool(self.setup.dead) { buried.push(node) } else { alive.push(node) }
         }
         // Somebody has to ask.
         if alive.is_empty() {
             alive.extend(buried.pop());
         }
-        buried.into_iter().for_each(|node| world.stop(node, now));
+        buried.into_iter().for_each(|node| self.world.stop(node, now));
         alive
     }
 
-    fn schedule(&self, world: &mut World, alive: &[usize], rng: &mut StdRng) -> Vec<PublicKey> {
-        let begin = world.now().0;
-        let mut targets = Vec::with_capacity(self.lookups);
-        for number in 0..self.lookups {
-            let asker = alive[rng.random_range(0..alive.len())];
-            let target = match self.target {
-                Target::Random => {
-                    let mut bytes = [0; 64];
-                    rng.fill(&mut bytes);
-                    PublicKey(bytes)
-                }
-                Target::Node => *world.population().key(alive[rng.random_range(0..alive.len())]),
-            };
-            targets.push(target);
-            let at = Time(begin + number as u64 * LOOKUP_EVERY);
-            let command = Command::Lookup { target, until_found: false };
-            world.command(asker, at, CommandId(number as u64), command);
+    /// Who makes a lookup, `after` microseconds since they began, and for what.
+    fn lookup(&self, number: usize, after: u64, alive: &[usize], rng: &mut StdRng) -> (usize, PublicKey) {
+        let population = self.world.population();
+        let middle = self.setup.nodes / 2;
+        let asker = self.somebody(after.saturating_sub(ASKER_SINCE), after + ASKER_STAYS, alive, rng, |_| true);
+        let across = matches!(self.setup.course, Course::Split { .. }) && number.is_multiple_of(2);
+        if across || self.setup.target == Target::Node {
+            let there = |node: usize| !across || (node < middle) != (asker < middle);
+            let target = self.somebody(after, after + ASKER_STAYS, alive, rng, there);
+            return (asker, *population.key(target));
         }
-        targets
+        let mut bytes = [0; 64];
+        rng.fill(&mut bytes);
+        (asker, PublicKey(bytes))
     }
 
-    fn report(&self, world: &mut World, truth: &Truth) -> Report {
-        let (mut hops, mut queries, mut took) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut nearest, mut all, mut done) = (0usize, 0usize, 0usize);
-        for (_, asker, _, reply) in world.take_replies() {
-            // Nobody makes so many lookups that one would be refused; it would count as not found.
-            let Reply::Lookup(report) = reply else { continue };
-            done += 1;
-            let expected = truth.closest(&report.target.node_id(), self.k, Some(asker as u32));
-            let found = found(&report);
-            nearest += usize::from(!found.is_empty() && found.first() == expected.first());
-            all += usize::from(found == expected);
-            hops.extend(report.hops().map(f64::from));
-            queries.push(f64::from(report.queries));
-            took.push(report.took.as_secs_f64() * 1000.0);
+    /// A random node that `fits` and runs from one time to another, in microseconds since the lookups began; any, if
+    /// luck has it that there is none.
+    fn somebody(
+        &self,
+        from: u64,
+        until: u64,
+        alive: &[usize],
+        rng: &mut StdRng,
+        fits: impl Fn(usize) -> bool,
+    ) -> usize {
+        let runs = |node: usize| self.lives.as_ref().is_none_or(|lives| lives.run(node, from, until));
+        let mut draws = std::iter::repeat_with(|| alive[rng.random_range(0..alive.len())]).take(1000);
+        draws.find(|&node| runs(node) && fits(node)).unwrap_or(alive[0])
+    }
+
+    /// Lets time pass in steps, so that progress can be told, and the answers need not all be kept.
+    fn advance<R>(
+        &mut self,
+        end: u64,
+        what: &'static str,
+        judge: impl Fn(Time, usize, &LookupReport) -> R,
+    ) -> Vec<(usize, R)> {
+        const STEPS: u64 = 100;
+        let begin = self.world.now().0;
+        let mut judged = Vec::new();
+        for step in 1..=STEPS {
+            (self.progress)(what, (step - 1) as f64 / STEPS as f64);
+            self.world.run_until(Time(begin + end.saturating_sub(begin) * step / STEPS));
+            for (ended, asker, id, reply) in self.world.take_replies() {
+                // Nobody makes so many lookups that one would be refused; it would count as not found.
+                let Reply::Lookup(report) = reply else { continue };
+                if !self.probes.note(id, &report) {
+                    judged.push((id.0 as usize, judge(ended, asker, &report)));
+                }
+            }
         }
-        let share = |count: usize| count as f64 / self.lookups as f64;
-        let traffic = world.traffic();
+        judged
+    }
+
+    fn report(mut self, begin: Time, before: &Traffic, outcomes: &Outcomes) -> Report {
+        let (setup, now, traffic) = (self.setup, self.world.now(), self.world.traffic());
+        let census = Census::take(&self.world, setup.k, setup.seed);
+        // A network that begins with filled tables has only been said to have run till then.
+        let before_all = if setup.fill == Fill::Warm { setup.filled() } else { 0 };
+        let minutes = (now.0 - begin.0) as f64 / 60e6;
+        let hops = outcomes.values(|outcome| outcome.hops.map(f64::from));
         Report {
-            nodes: self.nodes,
-            lookups: self.lookups,
-            seed: self.seed,
-            event_hash: world.digest(),
-            answered: share(done),
+            nodes: setup.nodes,
+            lookups: setup.lookups,
+            seed: setup.seed,
+            event_hash: self.world.digest(),
+            answered: outcomes.share(|_| true),
             hop_shares: shares(&hops),
             hops: Summary::of(hops),
-            queries: Summary::of(queries),
-            took_ms: Summary::of(took),
-            found_closest: share(nearest),
-            found_all: share(all),
+            queries: Summary::of(outcomes.values(|outcome| Some(f64::from(outcome.queries)))),
+            took_ms: Summary::of(outcomes.values(|outcome| Some(outcome.took_ms))),
+            found_closest: outcomes.share(|outcome| outcome.closest),
+            found_all: outcomes.share(|outcome| outcome.all),
+            dead_told: dead_told(before, &traffic),
+            per_minute: rates(before, &traffic, census.running as f64 * minutes),
             traffic,
-            simulated_seconds: world.now().0 as f64 / 1e6,
-            dead_told: 0.0,
-            per_minute: Vec::new(),
-            census: Census::default(),
-            moments: Vec::new(),
-            joiners: None,
+            simulated_seconds: (now.0 - before_all) as f64 / 1e6,
+            census,
+            moments: outcomes.moments(),
+            joiners: std::mem::take(&mut self.probes).report(),
         }
     }
 }
 
-/// The nodes that answered, nearest first.
-fn found(report: &LookupReport) -> Vec<u32> {
+/// Compares a lookup with the truth: the nearest of the nodes that count.
+///
+/// Others that have answered, such as nodes behind a translator that the asker happens to know, are no mistakes, but take
+/// places among the k that a lookup brings.
+fn judge(report: &LookupReport, k: usize, truth: &Truth, counts: impl Fn(u32) -> bool) -> Outcome {
+    let mut expected = truth.closest_where(&report.target.node_id(), k, &counts);
     let answered = report.closest.iter().filter(|found| found.answered);
-    answered.filter_map(|found| node_of(found.contact.endpoint.udp_addr())).map(|node| node as u32).collect()
+    let found = answered.filter_map(|found| node_of(found.contact.endpoint.udp_addr())).map(|node| node as u32);
+    let (found, others): (Vec<u32>, Vec<u32>) = found.partition(|&node| counts(node));
+    expected.truncate(k - others.len().min(k));
+    Outcome {
+        closest: !found.is_empty() && found.first() == expected.first(),
+        all: found == expected,
+        hops: report.hops(),
+        queries: report.queries,
+        took_ms: report.took.as_secs_f64() * 1000.0,
+    }
+}
+
+/// The share of the entries of NEIGHBORS that were dead when they were sent.
+fn dead_told(before: &Traffic, after: &Traffic) -> f64 {
+    (after.told_dead - before.told_dead) as f64 / (after.told - before.told).max(1) as f64
+}
+
+/// What was sent between two moments, by kind, for each of so many minutes of nodes.
+fn rates(before: &Traffic, after: &Traffic, node_minutes: f64) -> Vec<KindRate> {
+    let rate = |before: &[u64; 6], after: &[u64; 6], at: usize| (after[at] - before[at]) as f64 / node_minutes;
+    let kinds = MessageKind::ALL.into_iter().enumerate().map(|(at, kind)| KindRate {
+        kind,
+        messages: rate(&before.sent, &after.sent, at),
+        bytes: rate(&before.bytes, &after.bytes, at),
+    });
+    kinds.filter(|rate| rate.messages > 0.0).collect()
 }
 
 /// The share of lookups at 0, 1, 2, … hops.
@@ -281,37 +292,9 @@ fn shares(hops: &[f64]) -> Vec<f64> {
     counts.into_iter().map(|count| count as f64 / hops.len() as f64).collect()
 }
 
-/// Lets time pass in steps, so that progress can be told.
-fn advance(world: &mut World, end: Time, what: &'static str, progress: &mut impl FnMut(&'static str, f64)) {
-    const STEPS: u64 = 100;
-    let begin = world.now().0;
-    for step in 1..=STEPS {
-        progress(what, (step - 1) as f64 / STEPS as f64);
-        world.run_until(Time(begin + (end.0.saturating_sub(begin)) * step / STEPS));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn refused(change: impl FnOnce(&mut Setup)) -> String {
-        let mut setup = Setup::default();
-        change(&mut setup);
-        setup.check().unwrap_err().to_string()
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_before_anything_runs() {
-        assert_eq!(Setup::default().check(), Ok(()));
-        assert_eq!(refused(|s| s.nodes = 0), "a network has from 2 to 16777216 nodes, not 0");
-        assert_eq!(refused(|s| s.lookups = 0), "the number of lookups has to be at least 1");
-        assert_eq!(refused(|s| s.loss = 1.0), "the loss is a share from 0 to below 1, not 1");
-        assert_eq!(refused(|s| s.dead = -0.1), "the share of the dead is a share from 0 to below 1, not -0.1");
-        assert_eq!(refused(|s| s.alpha = 0), "the setting lookup.alpha is 0; it has to be at least 1");
-        assert_eq!(refused(|s| s.k = 17), "the setting table.k is 17; a FINDNODE is answered with at most 16 nodes");
-        assert!(refused(|s| s.latency = Latency::Constant { ms: 0.0 }).starts_with("the latency"));
-    }
 
     #[test]
     fn an_experiment_repeats_and_its_figures_hang_together() {

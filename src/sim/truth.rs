@@ -30,8 +30,13 @@ impl Truth {
 
     /// The `count` nodes nearest to `target`, nearest first, without `except`.
     pub fn closest(&self, target: &NodeId, count: usize, except: Option<u32>) -> Vec<u32> {
+        self.closest_where(target, count, |node| Some(node) != except)
+    }
+
+    /// The `count` nodes nearest to `target` among those that `counts` is true of, nearest first.
+    pub fn closest_where(&self, target: &NodeId, count: usize, counts: impl Fn(u32) -> bool) -> Vec<u32> {
         let mut found = Vec::with_capacity(count);
-        self.descend(target, 0, 0..self.ids.len(), count, except, &mut found);
+        self.descend(target, 0, 0..self.ids.len(), count, &counts, &mut found);
         found
     }
 
@@ -58,14 +63,14 @@ impl Truth {
         bit: usize,
         range: Range<usize>,
         count: usize,
-        except: Option<u32>,
+        counts: &impl Fn(u32) -> bool,
         found: &mut Vec<u32>,
     ) {
         if found.len() >= count || range.is_empty() {
             return;
         }
         if range.len() == 1 || bit == 256 {
-            let nodes = self.ids[range].iter().map(|(_, node)| *node).filter(|node| Some(*node) != except);
+            let nodes = self.ids[range].iter().map(|(_, node)| *node).filter(|node| counts(*node));
             let room = count - found.len();
             found.extend(nodes.take(room));
             return;
@@ -73,8 +78,8 @@ impl Truth {
         let middle = range.start + self.ids[range.clone()].partition_point(|(id, _)| !get(id, bit));
         let (zeros, ones) = (range.start..middle, middle..range.end);
         let (near, far) = if get(target, bit) { (ones, zeros) } else { (zeros, ones) };
-        self.descend(target, bit + 1, near, count, except, found);
-        self.descend(target, bit + 1, far, count, except, found);
+        self.descend(target, bit + 1, near, count, counts, found);
+        self.descend(target, bit + 1, far, count, counts, found);
     }
 }
 
@@ -109,6 +114,8 @@ mod tests {
                 sorted.iter().map(|(_, node)| *node).filter(|node| Some(*node) != except).take(16).collect()
             };
             assert_eq!(truth.closest(&target, 16, None), plain(None));
+            let odd: Vec<u32> = sorted.iter().map(|(_, node)| *node).filter(|node| node % 2 == 1).take(16).collect();
+            assert_eq!(truth.closest_where(&target, 16, |node| node % 2 == 1), odd);
             assert_eq!(truth.closest(&target, 16, Some(sorted[3].1)), plain(Some(sorted[3].1)));
             for log in 1..=256u16 {
                 let mut plain: Vec<_> = ids.iter().filter(|(id, _)| target.log_distance(id) == log).copied().collect();

@@ -5,7 +5,10 @@ use serde_json::Value;
 use super::support::{Home, failure, output};
 
 fn json(home: &Home, more: &[&str]) -> Value {
-    let args = [&["sim", "--nodes", "60", "--lookups", "40", "--json"], more].concat();
+    let mut args = [&["sim", "--lookups", "40", "--json"], more].concat();
+    if !more.contains(&"--nodes") {
+        args.extend(["--nodes", "60"]);
+    }
     let (code, stdout, stderr) = output(home.path(), &args);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     serde_json::from_str(&stdout).expect("one JSON object")
@@ -31,12 +34,15 @@ fn a_simulation_repeats_on_any_number_of_threads_and_at_both_fidelities() {
 fn what_cannot_be_simulated_is_refused_in_a_sentence() {
     let home = Home::new();
     let refused = |args: &[&str]| failure(home.path(), &[&["sim"], args].concat());
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["--nodes", "0"], "error: a network has from 2 to 16777216 nodes, not 0\n"),
         (&["--alpha", "0"], "error: the setting lookup.alpha is 0; it has to be at least 1\n"),
         (&["--k", "17"], "error: the setting table.k is 17; a FINDNODE is answered with at most 16 nodes\n"),
         (&["--threads", "0"], "error: the number of threads has to be at least 1\n"),
         (&["--loss", "1"], "error: the loss is a share from 0 to below 1, not 1\n"),
+        (&["--dead", "1.5"], "error: the share of the dead is a share from 0 to below 1, not 1.5\n"),
+        (&["--watch", "0"], "error: the time of the lookups has to be from 1 second to 30 days, not 0ns\n"),
+        (&["--scenario", "churn", "--dead", "0.1"], "error: nodes that come and go cannot be dead as well\n"),
     ];
     for (args, sentence) in cases {
         assert_eq!(refused(args), (2, sentence.to_owned()), "{args:?}");
@@ -44,6 +50,68 @@ fn what_cannot_be_simulated_is_refused_in_a_sentence() {
     let (code, said) = refused(&["--latency", "fast"]);
     assert_eq!(code, 2);
     assert!(said.contains("\"fast\" is no latency: say constant:MS, uniform:LO-HI"), "{said}");
+}
+
+#[test]
+fn scenarios_are_listed_one_a_line() {
+    let home = Home::new();
+    let (code, stdout, stderr) = output(home.path(), &["sim", "--list"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let names: Vec<&str> = stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let expected = "steady join-storm churn half-die partition late-bootnodes dead-20 dead-50 lossy nat ring";
+    assert_eq!(names, expected.split(' ').collect::<Vec<_>>());
+    assert!(stdout.lines().all(|line| line.len() < 120));
+}
+
+#[test]
+fn options_take_the_place_of_what_the_scenario_says() {
+    let home = Home::new();
+    let ring = json(&home, &["--scenario", "ring", "--nodes", "5"]);
+    assert_eq!((&ring["scenario"], &ring["nodes"], &ring["lookups"]), (&"ring".into(), &5.into(), &40.into()));
+    assert_eq!(ring["census"]["entries"]["mean"], 4.0);
+    assert_eq!(ring["census"]["connected"], 1.0);
+    assert!(ring["joiners"]["found"].as_array().is_some_and(|ages| !ages.is_empty()));
+    assert!(ring["per_minute"]["ping"]["messages"].as_f64().is_some_and(|rate| rate > 1.0));
+    let dead = json(&home, &["--scenario", "dead-50", "--dead", "0.1", "--fill", "warm"]);
+    assert!(dead["census"]["running"].as_u64().is_some_and(|running| (45..60).contains(&running)));
+    assert_eq!(json(&home, &["--loss", "0.2"])["event_hash"], json(&home, &["--loss", "0.2"])["event_hash"]);
+    assert_ne!(json(&home, &["--loss", "0.2"])["event_hash"], json(&home, &[])["event_hash"]);
+}
+
+#[test]
+fn an_unknown_scenario_is_refused_with_the_names_of_those_there_are() {
+    let home = Home::new();
+    let (code, said) = failure(home.path(), &["sim", "--scenario", "chrun"]);
+    assert_eq!((code, said.lines().count()), (2, 1));
+    assert!(
+        said.starts_with("error: invalid value 'chrun' for '--scenario <NAME>' [possible values: steady, "),
+        "{said}"
+    );
+    assert!(said.ends_with("a similar value exists: 'churn' (see --help)\n"), "{said}");
+}
+
+#[test]
+fn the_text_is_short() {
+    let home = Home::new();
+    let (code, stdout, stderr) = output(home.path(), &["sim", "--scenario", "ring"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let names: Vec<&str> = stdout.lines().map(|line| line[..14].trim_end()).collect();
+    let expected = [
+        "scenario",
+        "network",
+        "event hash",
+        "hops",
+        "FINDNODEs",
+        "milliseconds",
+        "hop shares",
+        "found",
+        "joiners",
+        "tables",
+        "NEIGHBORS",
+        "node a minute",
+        "work",
+    ];
+    assert_eq!(names, expected);
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod nat;
 pub use check::NetworkError;
 pub use latency::{Latency, LatencyError};
 pub(super) use lengths::Lengths;
-pub(super) use nat::Nat;
+pub(super) use nat::{Nat, NatKind};
 
 use crate::proto::time::Time;
 use crate::sim::random::{mix, unit};

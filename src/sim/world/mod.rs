@@ -192,16 +192,22 @@ impl World {
 
     /// Starts everybody at once, with tables filled from the list of all nodes and proofs granted on both sides.
     pub fn warm(&mut self, choice: Choice) {
+        self.warm_where(choice, |_| true);
+    }
+
+    /// As [`World::warm`], but only the nodes that `runs` is true of are started and known to anybody.
+    pub fn warm_where(&mut self, choice: Choice, runs: impl Fn(usize) -> bool + Sync) {
         let population = self.common.population.clone();
         // Not all proofs of a settled network are new.
         self.now = self.now.max(Time::ZERO + SETTLED);
-        (0..population.len()).for_each(|node| self.common.lives.note(node, self.now, true));
-        let truth = Truth::new((0..population.len()).map(|node| (*population.id(node), node as u32)));
+        let running: Vec<usize> = (0..population.len()).filter(|&node| runs(node)).collect();
+        running.iter().for_each(|&node| self.common.lives.note(node, self.now, true));
+        let truth = Truth::new(running.into_iter().map(|node| (*population.id(node), node as u32)));
         let (common, now) = (&self.common, self.now);
         std::thread::scope(|scope| {
             for shard in &mut self.shards {
-                let truth = &truth;
-                scope.spawn(move || shard.fill(truth, choice, now, common));
+                let (truth, runs) = (&truth, &runs);
+                scope.spawn(move || shard.fill(truth, runs, choice, now, common));
             }
         });
         // Whom I have in my table has to know me too. Handed over in parts, or all edges would be in memory at once.
@@ -274,7 +280,7 @@ fn run_threads(shards: &mut [Shard], end: u64, common: &Common) {
 }
 
 /// How long a network has been running that begins with filled tables.
-const SETTLED: Duration = Duration::from_hours(1);
+pub(super) const SETTLED: Duration = Duration::from_hours(1);
 
 /// Nodes of a shard whose table entries are told to their other ends at a time.
 const EDGES_AT_ONCE: usize = 4096;

@@ -75,9 +75,19 @@ impl Shard {
         }
     }
 
-    pub(super) fn fill(&mut self, truth: &Truth, choice: Choice, now: Time, common: &Common) {
+    pub(super) fn fill(
+        &mut self,
+        truth: &Truth,
+        runs: impl Fn(usize) -> bool,
+        choice: Choice,
+        now: Time,
+        common: &Common,
+    ) {
         for (local, node) in self.nodes.iter_mut().enumerate() {
             let own = (local * self.shards + self.at) as u32;
+            if !runs(own as usize) {
+                continue;
+            }
             node.starts += 1;
             let mut engine = common.engine(own, node.starts, now);
             let id = common.population.id(own as usize);
