@@ -231,12 +231,14 @@ pub struct RefreshConfig {
     pub retry_max: Duration,
     /// Configured contacts kept: 1,024; further ones are refused.
     pub max_bootnodes: usize,
-    /// Former members kept in mind: 64, the newest. A few are pinged at each refresh, so that the halves of a network
-    /// that was split find each other again.
+    /// Former members kept in mind, so that the halves of a network that was split find each other again: 64, the newest.
     pub max_former: usize,
-    /// How long a member must have been one to be remembered: 10 min.
+    /// How long a member must have been one to be remembered: 1 min.
     pub former_age: Duration,
-    /// Former members pinged at each refresh: 3.
+    /// Time until one of them is pinged after a member was lost, and the upper bound of that time, which doubles: 30 s
+    /// and 10 min.
+    pub former_every: (Duration, Duration),
+    /// Former members pinged at a time when one is back, and while the table is empty: 3.
     pub former_pings: usize,
 }
 
@@ -251,7 +253,8 @@ impl Default for RefreshConfig {
             retry_max: Duration::from_mins(1),
             max_bootnodes: 1024,
             max_former: 64,
-            former_age: Duration::from_mins(10),
+            former_age: Duration::from_mins(1),
+            former_every: (Duration::from_secs(30), Duration::from_mins(10)),
             former_pings: 3,
         }
     }

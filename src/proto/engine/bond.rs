@@ -43,14 +43,18 @@ impl<C: Contacts> Engine<C> {
         let endorsed = Secs::NEVER;
         let asked =
             Asked::Ping { back: why == Why::Back, own_accord: why != Why::Back, hint: why == Why::Hint, endorsed };
-        let to = self.contacts.endpoint(node);
-        let ping = Message::Ping(Ping {
-            from: self.local.endpoint_for(addr.ip()),
-            to: to.into(),
-            expiration: self.expiration(now),
-            enr_seq: self.local.seq(),
-        });
+        let ping = self.ping_message(node, self.expiration(now));
         self.request(now, node, asked, ping).is_some()
+    }
+
+    fn ping_message(&self, node: NodeRef, expiration: u64) -> Message {
+        let to = self.contacts.endpoint(node);
+        Message::Ping(Ping {
+            from: self.local.endpoint_for(to.ip),
+            to: to.into(),
+            expiration,
+            enr_seq: self.local.seq(),
+        })
     }
 
     /// Pings a stranger that has pinged us, so that it can prove itself; and one that has, but was refused a place that
@@ -108,6 +112,7 @@ impl<C: Contacts> Engine<C> {
         self.on_offer(now, node, known, offer);
         // First, since the other would ping it again.
         self.on_bootnode_answered(now, node);
+        self.on_former_answered(now, node);
         if before.lost || !before.proved.within(self.config.proof_lasts, now) {
             self.on_new_bond(now);
         }
@@ -204,7 +209,9 @@ impl<C: Contacts> Engine<C> {
         };
         let late_at = now + late.clamp(limits.late.0, limits.late.1);
         let expires = now + limits.timeout;
-        let id = self.requests.insert(Request { node, addr, asked, hash: None, sent: now, late_at, expires });
+        let expiration = self.expiration(now);
+        let id =
+            self.requests.insert(Request { node, addr, asked, hash: None, sent: now, late_at, expires, expiration });
         self.timers.set(late_at, Timer::Late(id));
         self.timers.set(expires, Timer::Expires(id));
         let by_hash = !matches!(asked, Asked::FindNode { .. });
@@ -254,19 +261,32 @@ impl<C: Contacts> Engine<C> {
         self.ask_again(now, id);
     }
 
-    /// Right after the bond a FINDNODE can be at the node before the PONG that entitles us to it, and is dropped then.
-    /// When no answer has come in time it is sent once more.
+    /// Sends a request of a lookup once more, the very same, when its answer is late: a packet may have been lost, and
+    /// right after the bond a FINDNODE can be at the node before the PONG that entitles us to it, and is dropped then.
+    ///
+    /// A second NEIGHBORS is no harm: what comes after the answer is complete is dropped.
     fn ask_again(&mut self, now: Time, id: RequestId) {
-        let Some(&Request { addr, asked: Asked::FindNode { errand, begun: false, .. }, .. }) = self.requests.get(id)
-        else {
-            return;
-        };
-        let Some(errand) = self.errands.get_mut(errand).filter(|errand| errand.bonded && !errand.again) else { return };
-        errand.again = true;
-        let Goal::Nodes(lookup) = errand.goal else { return };
-        let Some(target) = self.lookups.get(&lookup).map(|task| task.target) else { return };
-        let expiration = self.expiration(now);
-        self.transmit(addr, Message::FindNode(FindNode { target, expiration }), None);
+        let Some(request) = self.requests.get(id) else { return };
+        let (addr, node, expiration) = (request.addr, request.node, request.expiration);
+        match request.asked {
+            Asked::FindNode { errand, begun: false, .. } => {
+                let lookup = self.errands.get(errand).map(|errand| errand.goal);
+                if let Some(Goal::Nodes(lookup)) = lookup
+                    && let Some(target) = self.lookups.get(&lookup).map(|task| task.target)
+                {
+                    self.transmit(addr, Message::FindNode(FindNode { target, expiration }), None);
+                }
+            }
+            // A stranger that pinged us gets one PING and no other.
+            Asked::Ping { own_accord: true, .. }
+                if !self.is_quiet(now, addr)
+                    && self.errands.to(node).any(|(_, errand)| errand.stage == Stage::Pinged) =>
+            {
+                let ping = self.ping_message(node, expiration);
+                self.transmit(addr, ping, Some(id));
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn on_expired(&mut self, now: Time, id: RequestId) {
@@ -328,7 +348,7 @@ impl<C: Contacts> Engine<C> {
                 self.forget_member(node, Removal::Dead);
                 let known = Known { endorsed: Secs::NEVER, lost: true, ..known };
                 self.proofs.put(node, known, self.config.max_proofs);
-                self.remember_former(node, age.unwrap_or_default());
+                self.remember_former(now, node, age.unwrap_or_default());
                 if let Some(promoted) = promoted {
                     self.proofs.remove(promoted);
                     self.on_member(now, promoted);
@@ -356,7 +376,7 @@ impl<C: Contacts> Engine<C> {
             self.counters.not_sent += 1;
             return None;
         }
-        let errand = Errand { node, goal, stage: Stage::Quiet(now), bonded: false, again: false };
+        let errand = Errand { node, goal, stage: Stage::Quiet(now), bonded: false };
         let id = self.errands.insert(errand);
         let addr = self.contacts.endpoint(node).udp_addr();
         if let Some((until, _)) = self.quiet.iter().find(|(until, quiet)| *quiet == addr && *until > now) {
@@ -405,7 +425,7 @@ impl<C: Contacts> Engine<C> {
         let sent = match goal {
             Goal::Nodes(lookup) => self.lookups.get(&lookup).map(|task| task.target).and_then(|target| {
                 let message = Message::FindNode(FindNode { target, expiration });
-                self.request(now, node, Asked::FindNode { errand: id, received: 0, begun: false }, message)
+                self.request(now, node, Asked::FindNode { errand: id, received: 0, begun: false, first: 0 }, message)
             }),
             Goal::Record(_) => {
                 self.request(now, node, Asked::Record { errand: id }, Message::EnrRequest(EnrRequest { expiration }))

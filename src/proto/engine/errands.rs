@@ -50,8 +50,6 @@ pub(super) struct Errand {
     pub(super) stage: Stage,
     /// The bond was made by this errand: when the request fails now, it has failed.
     pub(super) bonded: bool,
-    /// The request was sent a second time, because our PONG and it may have changed places on the way.
-    pub(super) again: bool,
 }
 
 /// All errands, by number and by node.

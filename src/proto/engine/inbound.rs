@@ -160,28 +160,35 @@ impl<C: Contacts> Engine<C> {
         let mut awaited = false;
         let mut found = None;
         for (id, request) in self.requests.at(from.addr) {
-            if let Asked::FindNode { errand, received, .. } = request.asked {
+            if let Asked::FindNode { errand, received, begun, first } = request.asked {
                 awaited = true;
                 if *self.contacts.key(request.node) == from.contact.key {
-                    found = Some((id, errand, received));
+                    found = Some((id, errand, received, begun.then_some(first)));
                     break;
                 }
             }
         }
-        let Some((id, errand, received)) = found else {
+        let Some((id, errand, received, before)) = found else {
             return Err(if awaited { Dropped::WrongSender } else { Dropped::Unsolicited });
         };
+        let starts =
+            neighbors.nodes.first().and_then(|node| node.key.0.first_chunk()).map_or(0, |key| u64::from_be_bytes(*key));
+        if before == Some(starts) {
+            // A copy, or the answer to the question's copy.
+            return Err(Dropped::Unsolicited);
+        }
         let wanted = self.config.table.k.saturating_sub(usize::from(received));
         // At most 16, so it fits.
         let taken = neighbors.nodes.len().min(wanted) as u8;
         self.on_nodes(now, errand, from.addr.ip(), &neighbors.nodes[..usize::from(taken)]);
         let wait = self.second_packet_wait(now, id);
         let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
-        let Asked::FindNode { received, begun, .. } = &mut request.asked else { return Ok(()) };
+        let Asked::FindNode { received, begun, first: remembered, .. } = &mut request.asked else { return Ok(()) };
         *received += taken;
         let (full, first) = (usize::from(*received) >= self.config.table.k, !*begun);
         *begun = true;
         if first {
+            *remembered = starts;
             let rtt = now.since(request.sent);
             self.round_trip.measure(rtt);
         }

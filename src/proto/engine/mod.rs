@@ -26,6 +26,7 @@
 mod bond;
 mod counters;
 mod errands;
+mod former;
 mod inbound;
 mod local;
 mod output;
@@ -46,6 +47,7 @@ use rand::rngs::StdRng;
 
 pub use self::counters::{Counters, Dropped};
 use self::errands::{ErrandId, Errands, LookupId, Stage};
+use self::former::Former;
 use self::local::Local;
 pub use self::local::{LocalKey, LocalNode};
 pub use self::output::{
@@ -103,6 +105,8 @@ enum Timer {
     Bootnodes,
     /// The refresh task runs.
     Refresh,
+    /// Former members are tried.
+    Former,
 }
 
 /// One discv4 node. See the [module documentation](self) for the contract.
@@ -129,6 +133,7 @@ pub struct Engine<C> {
     /// Records of members, by handle.
     records: BTreeMap<NodeRef, Arc<Record>>,
     upkeep: Upkeep,
+    former: Former,
     votes: Votes,
     round_trip: RoundTrip,
     timers: Deadlines<Timer>,
@@ -175,6 +180,7 @@ impl<C: Contacts> Engine<C> {
             quiet: VecDeque::new(),
             records: BTreeMap::new(),
             upkeep: Upkeep::default(),
+            former: Former::default(),
             votes: Votes::default(),
             round_trip: RoundTrip::default(),
             timers: Deadlines::default(),
@@ -220,6 +226,7 @@ impl<C: Contacts> Engine<C> {
                 Timer::Checks => self.on_checks_due(now),
                 Timer::Bootnodes => self.on_bootnodes_due(now),
                 Timer::Refresh => self.on_refresh_due(now),
+                Timer::Former => self.on_former_due(now),
             }
         }
         self.settle(now);
@@ -380,6 +387,7 @@ impl<C: Contacts> Engine<C> {
         assert!(self.records.len() <= self.table.len(), "records are kept of members only");
         assert!(self.table.entries().all(|(_, entry)| !self.proofs.contains(entry.node)), "a proof is kept twice");
         self.upkeep.assert_bounds(config);
+        assert!(self.former.len() <= config.refresh.max_former);
         assert!(self.stirred.is_empty(), "a lookup was left standing");
         for (id, errand) in self.errands.iter() {
             let awaited = match errand.stage {
@@ -427,7 +435,7 @@ impl<C: Contacts> Engine<C> {
         live.extend(self.pings_wanted.iter().map(|(node, _)| *node));
         live.extend(self.lookups.values().flat_map(Task::nodes));
         live.extend(self.records.keys());
-        live.extend(self.upkeep.nodes());
+        live.extend(self.upkeep.nodes().chain(self.former.nodes()));
         live
     }
 

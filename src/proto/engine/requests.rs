@@ -31,6 +31,8 @@ pub(super) enum Asked {
         received: u8,
         /// Whether a first packet has come.
         begun: bool,
+        /// The start of the first key in that packet, by which a copy of it is told from the second one.
+        first: u64,
     },
     /// ENRREQUEST.
     Record {
@@ -57,6 +59,8 @@ pub(super) struct Request {
     /// When the answer counts as late; `Time::NEVER` once it has.
     pub(super) late_at: Time,
     pub(super) expires: Time,
+    /// The expiration that the packet bears, in Unix seconds.
+    pub(super) expiration: u64,
 }
 
 /// All requests under way, by number and by address. Empty, it owns no memory.

@@ -29,8 +29,6 @@ struct Bootnode {
 pub(super) struct Upkeep {
     bootnodes: Vec<Bootnode>,
     bootnodes_at: Option<Time>,
-    /// Members that were members for long and died; newest last.
-    former: VecDeque<NodeRef>,
     /// Nodes from NEIGHBORS that would have a place in the table.
     hints: VecDeque<NodeRef>,
     /// Those of them that are being pinged.
@@ -62,10 +60,7 @@ const FAR_BUCKETS: u16 = 3;
 
 impl Upkeep {
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
-        self.bootnodes()
-            .chain(self.former.iter().copied())
-            .chain(self.hints.iter().copied())
-            .chain(self.hinted.iter().copied())
+        self.bootnodes().chain(self.hints.iter().copied()).chain(self.hinted.iter().copied())
     }
 
     pub(super) fn gained(&self) -> u32 {
@@ -80,15 +75,14 @@ impl Upkeep {
         self.bootnodes.iter().map(|bootnode| bootnode.node)
     }
 
-    /// How much there is of what has a bound: bootnodes, former members, hints, and their PINGs.
+    /// How much there is of what has a bound: bootnodes, hints, and their PINGs.
     #[cfg(test)]
-    pub(super) fn sizes(&self) -> [usize; 4] {
-        [self.bootnodes.len(), self.former.len(), self.hints.len(), self.hinted.len()]
+    pub(super) fn sizes(&self) -> [usize; 3] {
+        [self.bootnodes.len(), self.hints.len(), self.hinted.len()]
     }
 
     pub(super) fn assert_bounds(&self, config: &Config) {
         assert!(self.bootnodes.len() <= config.refresh.max_bootnodes);
-        assert!(self.former.len() <= config.refresh.max_former);
         assert!(self.hints.len() <= config.lookup.max_hints);
         assert!(self.hinted.len() <= config.lookup.max_hint_pings);
     }
@@ -98,7 +92,6 @@ impl Upkeep {
 impl<C: Contacts> Engine<C> {
     pub(super) fn on_member(&mut self, now: Time, node: NodeRef) {
         self.emit(Event::NodeAdded(self.contacts.contact(node)));
-        self.upkeep.former.retain(|former| *former != node);
         self.upkeep.gained += 1;
         if !self.upkeep.connected {
             self.upkeep.connected = true;
@@ -135,17 +128,6 @@ impl<C: Contacts> Engine<C> {
         self.emit(Event::NodeRemoved(self.contacts.contact(node), why));
     }
 
-    pub(super) fn remember_former(&mut self, node: NodeRef, age: Duration) {
-        let config = &self.config.refresh;
-        if age < config.former_age || config.max_former == 0 {
-            return;
-        }
-        while self.upkeep.former.len() >= config.max_former {
-            self.upkeep.former.pop_front();
-        }
-        self.upkeep.former.push_back(node);
-    }
-
     /// A member is gone; `replaced` says whether its place is taken.
     pub(super) fn on_member_lost(&mut self, now: Time, replaced: bool) {
         if !self.upkeep.connected {
@@ -175,7 +157,7 @@ impl<C: Contacts> Engine<C> {
     /// With an empty table there is nobody to look around with. Former members are tried as bootnodes are, with the same
     /// waits: who began a network has no bootnodes.
     fn seek_former(&mut self, now: Time) {
-        if !self.config.refresh.enabled || self.upkeep.former.is_empty() {
+        if !self.config.refresh.enabled || self.former.len() == 0 {
             return;
         }
         self.ping_former(now);
@@ -433,20 +415,19 @@ impl<C: Contacts> Engine<C> {
         if !started {
             self.set_refresh(Some(now + self.config.refresh.min));
         }
-        // Old acquaintances, so that the halves of a network that was split find each other again.
+        // The halves of a network that was split find each other again through bootnodes that all know.
         let bootnode = self.upkeep.bootnodes.choose(&mut self.rng).map(|bootnode| bootnode.node);
         if let Some(bootnode) = bootnode {
             self.ping(now, bootnode, Why::OwnAccord);
         }
-        self.ping_former(now);
     }
 
-    /// Pings a few former members.
-    fn ping_former(&mut self, now: Time) {
-        let former = self.upkeep.former.make_contiguous();
-        let few: Vec<NodeRef> = former.sample(&mut self.rng, self.config.refresh.former_pings).copied().collect();
-        for node in few {
-            self.ping(now, node, Why::OwnAccord);
+    /// Looks around sooner than was planned.
+    pub(super) fn refresh_soon(&mut self, now: Time) {
+        let soon = now + self.config.refresh.min;
+        if let Some(at) = self.upkeep.refresh_at.filter(|at| *at > soon && !self.table.is_empty()) {
+            self.upkeep.refresh_every = self.config.refresh.min;
+            self.set_refresh(Some(at.min(soon)));
         }
     }
 

@@ -443,7 +443,7 @@ impl World {
     fn check(&mut self) {
         self.engine.assert_invariants(self.now);
         let (engine, config) = (&self.engine, self.engine.config());
-        let [bootnodes, former, hints, hint_pings] = engine.upkeep.sizes();
+        let [bootnodes, hints, hint_pings] = engine.upkeep.sizes();
         let replacements = engine.table.replacements().count();
         for (what, size, bound) in [
             ("requests", engine.requests.len(), config.requests.max_pending),
@@ -452,7 +452,7 @@ impl World {
             ("proofs", engine.proofs.len(), 2 * config.max_proofs - 1),
             ("votes", engine.votes.len(), config.votes.max_votes),
             ("bootnodes", bootnodes, config.refresh.max_bootnodes),
-            ("former", former, config.refresh.max_former),
+            ("former", engine.former.len(), config.refresh.max_former),
             ("hints", hints, config.lookup.max_hints),
             ("hint PINGs", hint_pings, config.lookup.max_hint_pings),
             ("contacts", engine.contacts.len(), CONTACTS),
