@@ -376,7 +376,7 @@ impl<C: Contacts> Engine<C> {
             self.counters.not_sent += 1;
             return None;
         }
-        let errand = Errand { node, goal, stage: Stage::Quiet(now), bonded: false };
+        let errand = Errand { node, goal, stage: Stage::Quiet(now), failed: false };
         let id = self.errands.insert(errand);
         let addr = self.contacts.endpoint(node).udp_addr();
         if let Some((until, _)) = self.quiet.iter().find(|(until, quiet)| *quiet == addr && *until > now) {
@@ -401,9 +401,6 @@ impl<C: Contacts> Engine<C> {
             return self.make_request(now, id);
         }
         if self.ping(now, node, Why::OwnAccord) {
-            if let Some(errand) = self.errands.get_mut(id) {
-                errand.bonded = true;
-            }
             self.set_stage(id, Stage::Pinged);
             return true;
         }
@@ -457,15 +454,15 @@ impl<C: Contacts> Engine<C> {
         self.advance(now, id);
     }
 
-    /// A request failed. If it counted on an old proof, the node may have forgotten us: bond again, once.
+    /// A request failed. The node may have forgotten us, or our PONG may have been lost: bond again, once.
     fn retry_or_fail(&mut self, now: Time, id: ErrandId, error: CommandError) {
         let Some(errand) = self.errands.get_mut(id) else { return };
         let node = errand.node;
-        if errand.bonded || error != CommandError::Timeout {
+        if errand.failed || error != CommandError::Timeout {
             self.fail_errand(now, id, error);
             return;
         }
-        errand.bonded = true;
+        errand.failed = true;
         // A replacement has it in both places.
         self.table.forget_endorsement(node, &self.contacts);
         if self.proofs.contains(node) {

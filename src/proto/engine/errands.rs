@@ -48,8 +48,8 @@ pub(super) struct Errand {
     pub(super) node: NodeRef,
     pub(super) goal: Goal,
     pub(super) stage: Stage,
-    /// The bond was made by this errand: when the request fails now, it has failed.
-    pub(super) bonded: bool,
+    /// A request has failed. It is made once more after bonding anew, and when that fails too, that is all.
+    pub(super) failed: bool,
 }
 
 /// All errands, by number and by node.
