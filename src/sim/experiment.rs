@@ -105,11 +105,11 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
                 if lives.is_none() {
                     self.probes = Probes::schedule(setup, &mut self.world);
                 }
-                self.advance(setup.filled(), "joins", |_, _, _| ());
+                self.advance(setup.filled(), "joins", usize::MAX, |_, _, _| ());
             }
         }
         if let Some(split) = setup.split() {
-            self.advance(split.until.0, "split", |_, _, _| ());
+            self.advance(split.until.0, "split", usize::MAX, |_, _, _| ());
         }
     }
 
@@ -134,7 +134,7 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
         drop(alive);
         let mut outcomes = Outcomes::new(setup.lookups, setup.pace());
         let lives = self.lives.take();
-        self.advance(begin.0 + lasts, "lookups", |ended, asker, report| {
+        self.advance(begin.0 + lasts, "lookups", setup.lookups, |ended, asker, report| {
             let until = ended.0.saturating_sub(begin.0);
             let from = until.saturating_sub(micros(report.took));
             let stayed = |node: u32| lives.as_ref().is_none_or(|lives| lives.run(node as usize, from, until));
@@ -195,17 +195,22 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
         draws.find(|&node| runs(node) && fits(node)).unwrap_or(alive[0])
     }
 
-    /// Lets time pass in steps, so that progress can be told, and the answers need not all be kept.
+    /// Lets time pass until `end`, or until there are `enough` answers. In steps, so that progress can be told, and the
+    /// answers need not all be kept.
     fn advance<R>(
         &mut self,
         end: u64,
         what: &'static str,
+        enough: usize,
         judge: impl Fn(Time, usize, &LookupReport) -> R,
     ) -> Vec<(usize, R)> {
         const STEPS: u64 = 100;
         let begin = self.world.now().0;
         let mut judged = Vec::new();
         for step in 1..=STEPS {
+            if judged.len() >= enough {
+                break;
+            }
             (self.progress)(what, (step - 1) as f64 / STEPS as f64);
             self.world.run_until(Time(begin + end.saturating_sub(begin) * step / STEPS));
             for (ended, asker, id, reply) in self.world.take_replies() {
