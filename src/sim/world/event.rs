@@ -49,8 +49,9 @@ impl Timed for Event {
 }
 
 impl Event {
-    fn rank(&self) -> (u64, u32, u32, u32) {
-        (self.at, self.to, self.from, self.seq)
+    /// Node by node: within a bucket none can concern another, and what one has to do is done while it is in the cache.
+    fn rank(&self) -> (u32, u64, u32, u32) {
+        (self.to, self.at, self.from, self.seq)
     }
 }
 

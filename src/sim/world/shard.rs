@@ -37,7 +37,7 @@ pub(super) struct Shard {
     pub(super) nodes: Vec<Node>,
     pub(super) queue: BucketQueue<Event>,
     /// Wake-ups that fall into the bucket under way.
-    pub(super) soon: BinaryHeap<Reverse<(u64, u32)>>,
+    pub(super) soon: BinaryHeap<Reverse<(u32, u64)>>,
     pub(super) outboxes: Vec<Vec<Event>>,
     pub(super) replies: Vec<(Time, u32, CommandId, Reply)>,
     pub(super) traffic: Traffic,
@@ -127,9 +127,9 @@ impl Shard {
         let mut waiting = events.drain(..).peekable();
         loop {
             let wake = self.soon.peek().map(|Reverse(wake)| *wake);
-            let packet = waiting.peek().map(|event| (event.at, event.to));
+            let packet = waiting.peek().map(|event| (event.to, event.at));
             match (wake, packet) {
-                (Some((at, to)), _) if packet.is_none_or(|packet| (at, to) <= packet) => {
+                (Some((to, at)), _) if packet.is_none_or(|packet| (to, at) <= packet) => {
                     self.soon.pop();
                     self.handle(at, to, 0, What::Wake, bucket_end, common);
                 }
@@ -240,7 +240,7 @@ impl Shard {
         }
         node.wake = at;
         if at < bucket_end {
-            self.soon.push(Reverse((at, to)));
+            self.soon.push(Reverse((to, at)));
         } else {
             self.queue.push(Event { at, to, from: 0, seq: 0, what: What::Wake });
         }
