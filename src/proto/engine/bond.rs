@@ -268,6 +268,10 @@ impl<C: Contacts> Engine<C> {
     fn ask_again(&mut self, now: Time, id: RequestId) {
         let Some(request) = self.requests.get(id) else { return };
         let (addr, node, expiration) = (request.addr, request.node, request.expiration);
+        // A stranger that has just pinged from there gets one PING and its answers, and nothing else.
+        if self.is_quiet(now, addr) {
+            return;
+        }
         match request.asked {
             Asked::FindNode { errand, begun: false, .. } => {
                 let lookup = self.errands.get(errand).map(|errand| errand.goal);
@@ -277,10 +281,8 @@ impl<C: Contacts> Engine<C> {
                     self.transmit(addr, Message::FindNode(FindNode { target, expiration }), None);
                 }
             }
-            // A stranger that pinged us gets one PING and no other.
             Asked::Ping { own_accord: true, .. }
-                if !self.is_quiet(now, addr)
-                    && self.errands.to(node).any(|(_, errand)| errand.stage == Stage::Pinged) =>
+                if self.errands.to(node).any(|(_, errand)| errand.stage == Stage::Pinged) =>
             {
                 let ping = self.ping_message(node, expiration);
                 self.transmit(addr, ping, Some(id));

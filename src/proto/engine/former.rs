@@ -85,7 +85,8 @@ impl<C: Contacts> Engine<C> {
         if self.former.round > 0 {
             self.ping_former(now);
             self.former.round = self.former.round.saturating_sub(self.config.refresh.former_pings.max(1));
-            self.try_former_after(now, BATCHES);
+            let wait = if self.former.round > 0 { BATCHES } else { self.former.every };
+            self.try_former_after(now, wait);
             return;
         }
         if let Some(node) = self.former.turn() {

@@ -255,7 +255,8 @@ fn a_stranger_gets_one_ping_and_its_answers_in_its_first_second() {
     net.expect_pong(stranger, hash);
     // Its proof changes nothing: no FINDNODE yet, though the lookup wants to ask it.
     net.send_pong(stranger, ping.hash);
-    net.expect_find(tellers[1]);
+    let (asked, again) = (net.expect_find(tellers[1]).1, net.expect_find(tellers[1]).1);
+    assert_eq!((again.at.since(asked.at), again.message), (ms(50), asked.message), "it is late");
     net.send_neighbors(tellers[1], &[net.peer_contact(stranger)]);
     net.run(DELAY);
     assert!(net.is_bonded(stranger));
@@ -387,8 +388,11 @@ fn hearsay_does_not_change_what_a_node_said_of_itself() {
     let hash = net.send(peer, &Message::Ping(ping));
     net.expect_pong(peer, hash);
     let lookup = net.command(0, Command::Lookup { target: target(1), until_found: false });
-    net.expect_find(peer);
+    let asked = net.expect_find(peer).1;
+    // The liar's first second lasts a little longer, so the peer's answer is late by then.
     net.expect_find(liar);
+    let again = net.expect_find(peer).1;
+    assert_eq!((again.at.since(asked.at), again.message), (ms(50), asked.message));
     let mut lie = net.peer_contact(peer);
     lie.endpoint.tcp = 6666;
     net.send_neighbors(liar, &[lie]);

@@ -1,5 +1,7 @@
 //! Nobody is kept out by the silent, and nobody can make us flood others.
 
+use std::time::Duration;
+
 use super::net::*;
 use super::peers::crowded_bucket;
 use crate::proto::config::Config;
@@ -9,6 +11,9 @@ use crate::proto::wire::MessageKind;
 
 const A: &str = "10.0.0.2:30303";
 const B: &str = "10.0.0.3:30303";
+
+/// When a stranger is late after two round trips, one of 20 ms and one of 50 ms: their mean and four deviations.
+const RTT_LATE: Duration = Duration::from_micros(83_750);
 
 /// A newcomer pings; it has its PONG and its proof within 300 ms.
 fn newcomer_is_proved(net: &mut Net, peer: usize) {
@@ -128,7 +133,10 @@ fn a_stranger_whose_place_was_taken_is_left_in_peace_all_the_same() {
     net.send_neighbors(teller, &[net.peer_contact(stranger)]);
     let (_, again) = net.expect_ping(stranger);
     assert_eq!(again.at, ping.at + secs(1), "the lookup wants to ask it, and waits until its second is over");
-    net.run(secs(1));
+    // It has been in peace for its second; from here on it is asked as anybody is.
+    let (_, late) = net.expect_ping(stranger);
+    assert_eq!((late.at.since(again.at), late.hash), (RTT_LATE, again.hash), "once more when it is late");
+    net.expect_nothing(stranger, secs(1));
     net.claim_all(teller);
 }
 
@@ -163,11 +171,14 @@ fn nobody_sends_us_where_it_makes_no_sense() {
     let places =
         ["127.0.0.1:30303", "192.168.1.5:30303", "8.8.4.4:53", "8.8.4.4:0", "224.0.0.1:30303", "9.9.9.9:30303"];
     let nodes = places.map(|place| contact(&key(addr(place).port().into()), addr(place)));
+    let told = net.now;
     net.send_neighbors(teller, &nodes);
     net.run(ms(500));
-    let sent: Vec<_> =
-        net.nodes[0].sent.iter().map(|(_, to, _)| *to).filter(|to| to.ip() != addr("8.8.8.8:1").ip()).collect();
-    assert_eq!(sent, [addr("9.9.9.9:30303")]);
+    let sent = net.nodes[0].sent.iter().filter(|(_, to, _)| to.ip() != addr("8.8.8.8:1").ip());
+    let sent: Vec<_> = sent.map(|(at, to, kind)| (at.since(told), *to, *kind)).collect();
+    let ping = |after| (after, addr("9.9.9.9:30303"), MessageKind::Ping);
+    // The lookup waits for it as well, so it is pinged once more when it is late.
+    assert_eq!(sent, [ping(DELAY), ping(DELAY + ms(60))]);
     net.claim_all(teller);
 }
 

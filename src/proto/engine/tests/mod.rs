@@ -2,8 +2,10 @@
 
 mod bonds;
 mod floods;
+mod former;
 mod lookups;
 mod net;
 mod peers;
 mod random;
+mod repeats;
 mod upkeep;

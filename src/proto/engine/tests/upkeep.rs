@@ -12,7 +12,7 @@ use crate::proto::wire::{EnrResponse, Message, MessageKind, Pong, WireEndpoint};
 const A: &str = "10.0.0.2:30303";
 
 /// When the first engine sent PINGs to an address.
-fn pings(net: &Net, to: Contact) -> Vec<Time> {
+pub(super) fn pings(net: &Net, to: Contact) -> Vec<Time> {
     let to = to.endpoint.udp_addr();
     let sent = net.nodes[0].sent.iter();
     sent.filter(|(_, addr, kind)| *addr == to && *kind == MessageKind::Ping).map(|(at, ..)| *at).collect()
