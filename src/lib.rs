@@ -33,6 +33,7 @@
 //! - [`proto`] is the protocol, pure: identity, wire format, table, lookups, and the [engine](proto::engine) that joins
 //!   them into a state machine without socket, clock, thread or ambient randomness.
 //! - [`Discovery`] puts the engine on a UDP socket.
+//! - [`sim`] puts up to millions of engines into simulated networks, in virtual time.
 //! - [`bootstrap`] reads contacts; [`store`] keeps what is remembered between runs.
 //!
 //! The feature `cli`, on by default, adds the `kadnode` program and its dependencies; a library user turns it off with

@@ -328,7 +328,7 @@ fn joined(dir: &Path, report: &Report, joiners: &Joiners) -> Result<PathBuf, Plo
     page(dir, "joiners.svg", "How soon nodes that join are found", &subtitle, &keys, |area| {
         let mut chart = chart(area).build_cartesian_2d(0.0..last / unit * 1.02, 0.0..101.0)?;
         let mut mesh = chart.configure_mesh();
-        let x = format!("{name} since the joiner started");
+        let x = format!("{name} since joiner and bootnodes started");
         styled(&mut mesh, &x, "share of the lookups, %");
         mesh.x_labels(12).y_labels(11).x_label_formatter(&number).y_label_formatter(&number).draw()?;
         let line = [(0.0, 95.0), (last / unit * 1.02, 95.0)];

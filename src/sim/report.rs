@@ -132,7 +132,7 @@ pub struct Moment {
 /// How soon nodes that join are found by lookups for their keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Joiners {
-    /// Seconds since the start of the joiner, and the share of the lookups at that age that found it.
+    /// Seconds since the start of the joiner, or of the bootnodes where those are later, and the share of the lookups at that age that found it.
     pub found: Vec<(f64, f64)>,
     /// The first of those ages from which on at least 95 % were found.
     pub seconds_to_95: Option<f64>,

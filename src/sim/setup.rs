@@ -151,7 +151,7 @@ pub enum SetupError {
     #[error("the share of the dead is a share from 0 to below 1, not {0}")]
     Dead(f64),
     /// Too short, or too long to be simulated.
-    #[error("{0} has to be from 1 second to 30 days, not {1:?}")]
+    #[error("{0} has to be from 1 second to 30 days, not {seconds} s", seconds = _1.as_secs_f64())]
     Time(&'static str, Duration),
     /// No distribution that could be drawn from.
     #[error("the shape of the sessions has to be from {min} to {max}, not {0}", min = SHAPES.start(), max = SHAPES.end())]
@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(refused(|s| s.arrivals.bootnodes = 0), "the number of bootnodes has to be from 1 to 1024, not 0");
         assert_eq!(
             refused(|s| s.watch = Some(Duration::ZERO)),
-            "the time of the lookups has to be from 1 second to 30 days, not 0ns"
+            "the time of the lookups has to be from 1 second to 30 days, not 0 s"
         );
         let churn = |shape, secs| Course::Churn(Sessions::weibull(shape, Duration::from_secs(secs)));
         assert_eq!(

@@ -21,10 +21,10 @@ const EXAMPLES: &str = "\
 Examples:
   kadnode sim --nodes 1000 --lookups 1000
   kadnode sim --scenario half-die --nodes 500
-  kadnode sim --nodes 100000 --fill warm --choice uniform --latency constant:50 --lookups 20000 --threads 2 --json
+  kadnode sim --nodes 100000 --fill warm --lookups 20000 --threads 2 --json
+  kadnode sim --scenario partition --plot plots
 
-Options that are given take the place of what the scenario says; without them it is what it says, and without a \
-scenario what stands in brackets.
+Options given here change the scenario; the defaults shown are those of `steady`.
 
 The nodes are the engine that `kadnode run` runs, in virtual time; no packet leaves the process. The same options give \
 the same result, on any number of threads: the event hash tells.";
@@ -39,7 +39,7 @@ pub(super) struct Args {
     /// List the scenarios, one line each, and do nothing else
     #[arg(long)]
     list: bool,
-    /// Nodes of the network, 2 to 16777216 [default: 1000]
+    /// Nodes of the network, 2 to 16777216; under churn those at a time [default: 1000]
     #[arg(long, value_name = "N")]
     nodes: Option<usize>,
     /// Lookups, each by a random node [default: 1000]
@@ -59,15 +59,15 @@ pub(super) struct Args {
     /// [default: join]
     #[arg(long, value_enum)]
     fill: Option<FillArg>,
-    /// Which nodes a full bucket holds, with --fill warm: one of each sixteenth of its range, a uniform sample, or the
-    /// nearest [default: diverse]
+    /// Which nodes a full bucket holds where tables are filled from the list: one of each sixteenth of its range, a
+    /// uniform sample, or the nearest. The engine's own rule is diverse; the other two switch it off [default: diverse]
     #[arg(long, value_enum)]
     choice: Option<ChoiceArg>,
-    /// One-way latency in milliseconds: constant:MS, uniform:LO-HI, lognormal:MEDIAN,SIGMA, or plane [default:
-    /// uniform:25-75]
+    /// One-way latency in milliseconds: constant:MS, uniform:LO-HI, lognormal:MEDIAN,SIGMA, or plane, where nodes are
+    /// points of a square (5 to 146 ms) [default: uniform:25-75]
     #[arg(long, value_name = "MODEL")]
     latency: Option<Latency>,
-    /// Milliseconds by which a packet may be slower than that [default: 0]
+    /// Milliseconds by which a packet may be slower than its latency, evenly spread [default: 0]
     #[arg(long, value_name = "MS")]
     jitter: Option<f64>,
     /// Share of the packets that are lost, 0 to below 1 [default: 0]
@@ -79,7 +79,7 @@ pub(super) struct Args {
     /// Share of the packets that are held up and overtaken by others, 0 to below 1 [default: 0]
     #[arg(long, value_name = "SHARE")]
     reorder: Option<f64>,
-    /// Share of the nodes that stand in the tables and no longer answer, 0 to below 1 [default: 0]
+    /// Share of the nodes that stand in the tables and no longer answer when the lookups begin, 0 to below 1 [default: 0]
     #[arg(long, value_name = "SHARE")]
     dead: Option<f64>,
     /// Concurrent requests of a lookup [default: 3]
@@ -94,7 +94,8 @@ pub(super) struct Args {
     /// Threads; the result does not depend on their number
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
-    /// Write plots into this directory, as SVG: hops with theory drawn in, how full the buckets are, and more
+    /// Write plots into this directory, as SVG: hops (with theory drawn in), tables, course and joiners, where there is
+    /// something to draw
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
     /// Print one JSON object

@@ -40,7 +40,7 @@ pub(super) fn as_text(scenario: &Scenario, report: &Report, cost: &Cost) -> Stri
     let kinds: Vec<String> = kinds.map(|rate| format!("{:.1} {}", rate.messages, rate.kind.name())).collect();
     let bytes: f64 = report.per_minute.iter().map(|rate| rate.bytes).sum();
     let mut lines = vec![
-        ("scenario", format!("{}: {}", scenario.name, scenario.about)),
+        ("scenario", scenario.name.to_owned()),
         (
             "network",
             format!(

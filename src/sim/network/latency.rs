@@ -9,7 +9,8 @@ use crate::sim::random::{mix, unit};
 
 /// One-way latency between two nodes.
 ///
-/// It is drawn once for each exchange: the answer takes as long as the request did.
+/// It is drawn once for each exchange: the answer takes as long as the request did, and so do the bond before it and all
+/// else between the two for some seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Latency {
     /// Always the same.
@@ -39,6 +40,9 @@ pub enum Latency {
 /// The plane's latency, in milliseconds: for no distance, and for a distance of 1.
 const PLANE: (f64, f64) = (5.0, 100.0);
 
+/// How long two nodes keep the latency between them, in microseconds: 10 s, in which the exchanges of a lookup fall.
+const KEPT: u64 = 10_000_000;
+
 /// Why a text is no latency.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
@@ -57,6 +61,13 @@ impl Latency {
             Latency::Plane => PLANE.0,
         };
         micros(ms)
+    }
+
+    /// The latency between two nodes at a time, in microseconds. They keep it for a while, so that bond, question and
+    /// answer are one exchange; a path that is slow for the PING is slow for the FINDNODE after it.
+    pub(in crate::sim) fn between(&self, seed: u64, a: u32, b: u32, at: u64) -> u64 {
+        let pair = u64::from(a.min(b)) << 32 | u64::from(a.max(b));
+        self.draw(seed, a, b, mix(mix(seed, pair), at / KEPT))
     }
 
     /// The latency of an exchange in microseconds, given 64 random bits.

@@ -281,7 +281,7 @@ impl Shard {
         }
         let latency = match source {
             Some((asker, latency)) if asker == to => latency,
-            _ => u32::try_from(network.latency.draw(common.seed, from, to, mix(random, 2))).unwrap_or(u32::MAX),
+            _ => u32::try_from(network.latency.between(common.seed, from, to, at)).unwrap_or(u32::MAX),
         };
         let ports = Ports { from: from_port, to: port(target) };
         let what = match packet {
