@@ -237,6 +237,11 @@ fn bonding_goes_on_as_soon_as_the_other_sides_ping_is_answered() {
     net.send_pong(other, ping.hash);
     net.expect_pong(other, hash);
     assert_eq!(net.expect_enr_request(other).at.since(begun), 3 * DELAY);
+    // Neither answers that. Our PONG may have been lost, so each is bonded with anew before it is given up.
+    for silent in [peer, other] {
+        let ((_, first), (_, again)) = (net.expect_ping(silent), net.expect_ping(silent));
+        assert_eq!(first.hash, again.hash);
+    }
     assert!(matches!(net.reply(0, id), Reply::Failed(CommandError::Timeout)));
     net.run(secs(2));
 }

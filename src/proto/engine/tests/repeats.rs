@@ -134,7 +134,10 @@ fn a_late_ping_of_an_errand_is_sent_once_more_and_proves_the_node_by_the_same_ha
         let hash = net.send_ping(peer);
         net.expect_pong(peer, hash);
         net.expect_enr_request(peer);
-        // A request for a record is not a lookup's, and is not repeated.
+        // A request for a record is not a lookup's, and is not repeated. When it has failed the bond is made anew, once.
+        net.expect_nothing(peer, ms(900));
+        let ((_, first), (_, again)) = (net.expect_ping(peer), net.expect_ping(peer));
+        assert_eq!(first.hash, again.hash);
         net.expect_nothing(peer, secs(2));
     }
 }
