@@ -1,8 +1,9 @@
 //! The wire format: what it costs to seal, parse and open each message, and what of that is cryptography.
 
+mod common;
+
 use std::hint::black_box;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput};
@@ -13,12 +14,7 @@ use kadnode::proto::wire::{
 };
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .without_plots()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .sample_size(30)
-        .configure_from_args();
+    let mut criterion = common::criterion();
     cryptography(&mut criterion);
     messages(&mut criterion);
     criterion.final_summary();

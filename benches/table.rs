@@ -3,6 +3,8 @@
 //! The IDs of all nodes of the network lie in one store, as in the simulator, so that looking at one costs what it costs
 //! there.
 
+mod common;
+
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,12 +25,7 @@ const NETWORKS: [usize; 5] = [17, 100, 1_000, 10_000, 1_000_000];
 const NOW: Time = Time::from_secs(1_000);
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .without_plots()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .sample_size(30)
-        .configure_from_args();
+    let mut criterion = common::criterion();
     for nodes in NETWORKS {
         network(&mut criterion, nodes);
     }

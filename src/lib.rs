@@ -46,6 +46,8 @@ mod discovery;
 pub mod proto;
 pub mod sim;
 pub mod store;
+#[cfg(test)]
+mod testing;
 mod udp;
 
 /// The crate of the byte buffers in [`Discovery::send_foreign`] and [`Foreign`].
