@@ -156,9 +156,10 @@ impl<C: Contacts> Engine<C> {
             let found = task.until.is_some_and(|key| *self.contacts.key(errand.node) == key);
             task.barren += 1;
             // Upkeep is after members. Where the nearest name none, there is no need to ask the others.
-            let enough = task.is_upkeep() && task.barren > self.config.lookup.alpha;
-            if found || enough {
-                task.lookup.stop();
+            let barren = task.is_upkeep() && task.barren > self.config.lookup.alpha;
+            let sought = (task.origin == Origin::Refresh).then(|| *task.lookup.target());
+            if found || barren || sought.is_some_and(|place| self.is_taken(now, &place)) {
+                self.stop_lookup(lookup);
             }
         }
         self.trace(now, lookup, errand.node, true);
@@ -183,9 +184,13 @@ impl<C: Contacts> Engine<C> {
     }
 
     pub(super) fn on_lookup_deadline(&mut self, id: LookupId) {
+        self.stop_lookup(id);
+        self.stir(id);
+    }
+
+    fn stop_lookup(&mut self, id: LookupId) {
         if let Some(task) = self.lookups.get_mut(&id) {
             task.lookup.stop();
-            self.stir(id);
         }
     }
 

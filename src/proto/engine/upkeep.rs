@@ -10,7 +10,7 @@ use super::bond::Why;
 use super::{CommandError, Engine, Event, Origin, Removal, Timer};
 use crate::proto::config::Config;
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::{Contact, PublicKey};
+use crate::proto::identity::{Contact, NodeId, PublicKey};
 use crate::proto::time::Time;
 
 /// A configured contact.
@@ -47,10 +47,10 @@ const CHECKS_AT_ONCE: usize = 16;
 const NEXT_CHECKS: Duration = Duration::from_millis(100);
 
 /// Random targets drawn for a refresh: enough for the six farthest buckets.
-const TARGETS_DRAWN: usize = 64;
+const TARGETS_DRAWN: usize = 512;
 
 /// Places that a refresh looks into, beside the own neighbourhood.
-const TARGETS: usize = 3;
+const TARGETS: usize = 8;
 
 /// The next refresh follows soon when at least one member in this many has come in since the last one.
 const GAIN: usize = 8;
@@ -264,7 +264,7 @@ impl<C: Contacts> Engine<C> {
     fn try_hints(&mut self, now: Time) {
         let mut waiting = std::mem::take(&mut self.upkeep.hints);
         waiting.retain(|&node| {
-            if self.upkeep.hinted.len() >= self.config.lookup.max_hint_pings || self.is_spoken_for(node) {
+            if self.upkeep.hinted.len() >= self.config.lookup.max_hint_pings || self.is_spoken_for(self.contacts.id(node)) {
                 return true;
             }
             // Counted before, since a PING that is not sent may end others at once.
@@ -281,12 +281,12 @@ impl<C: Contacts> Engine<C> {
     }
 
     /// Whether hints that are being pinged will take the places for which this one would do.
-    fn is_spoken_for(&self, node: NodeRef) -> bool {
+    fn is_spoken_for(&self, id: &NodeId) -> bool {
         if self.upkeep.hinted.is_empty() {
             return false;
         }
         let local = self.id();
-        let distance = local.distance(self.contacts.id(node));
+        let distance = local.distance(id);
         let log = distance.log();
         let mut rivals = 0;
         for hinted in self.upkeep.hinted.iter().map(|hinted| self.contacts.id(*hinted)) {
@@ -300,6 +300,11 @@ impl<C: Contacts> Engine<C> {
         }
         let room = self.config.table.k.saturating_sub(self.table.bucket_len(log));
         room > 0 && rivals >= room
+    }
+
+    /// Whether the table has no place for an ID, or somebody is being tried who will take it.
+    pub(super) fn is_taken(&self, now: Time, id: &NodeId) -> bool {
+        !self.table.has_place(id, true, now, &self.contacts, &self.config.table) || self.is_spoken_for(id)
     }
 
     fn would_try(&self, now: Time, node: NodeRef) -> bool {
@@ -473,6 +478,9 @@ impl<C: Contacts> Engine<C> {
         let mut lacking = BTreeMap::new();
         let mut target = PublicKey([0; 64]);
         for _ in 0..TARGETS_DRAWN {
+            if lacking.len() == TARGETS {
+                break;
+            }
             self.rng.fill(&mut target.0);
             let id = target.node_id();
             if self.table.has_place(&id, true, now, &self.contacts, &self.config.table) {
