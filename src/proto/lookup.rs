@@ -96,13 +96,13 @@ impl Lookup {
         true
     }
 
-    /// The next node to ask, if one may be asked now.
-    pub fn poll_next(&mut self, config: &LookupConfig) -> Option<NodeRef> {
+    /// The next node to ask, if one may be asked now: while fewer than `alpha` are, of those that are not late.
+    pub fn poll_next(&mut self, alpha: usize, config: &LookupConfig) -> Option<NodeRef> {
         if self.spent || self.asked >= config.max_queries {
             return None;
         }
         let under_way = self.candidates.iter().filter(|candidate| candidate.state == State::Asked).count();
-        if under_way >= config.alpha {
+        if under_way >= alpha {
             return None;
         }
         // Those that are late have others asked in their stead, so that the dead are given up all at once; but no more

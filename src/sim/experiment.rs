@@ -20,8 +20,8 @@ use crate::proto::identity::PublicKey;
 use crate::proto::time::Time;
 use crate::proto::wire::MessageKind;
 
-/// Time after the last node has come in, or the last lookup has begun, until all is settled, in microseconds.
-pub(super) const SETTLE: u64 = 60_000_000;
+/// Time after the last lookup has begun until all have ended, in microseconds.
+const SETTLE: u64 = 60_000_000;
 
 /// Under churn, who makes a lookup has run for this long, in microseconds: whoever has just come back has still to find
 /// its place.
@@ -59,7 +59,7 @@ impl Setup {
     fn filled(&self) -> u64 {
         match self.fill {
             Fill::Warm => micros(SETTLED),
-            Fill::Join => self.last_arrival() + SETTLE,
+            Fill::Join => self.last_arrival() + micros(self.settle),
         }
     }
 

@@ -82,6 +82,9 @@ pub struct Setup {
     pub fill: Fill,
     /// How nodes join, first and when they come back.
     pub arrivals: Arrivals,
+    /// Where nodes join, the time from the last one's start until the lookups begin, 1 min by default. Tables are full by
+    /// then, and go on becoming more diverse: for a quarter of an hour in large networks.
+    pub settle: Duration,
     /// Which nodes a full bucket holds, where tables are filled from the list.
     pub choice: Choice,
     /// What the network between the nodes is like.
@@ -121,6 +124,7 @@ impl Default for Setup {
             fidelity: Fidelity::Message,
             fill: Fill::Join,
             arrivals: Arrivals::default(),
+            settle: Duration::from_mins(1),
             choice: Choice::Diverse,
             network: Network::new(Latency::Uniform { low: 25.0, high: 75.0 }),
             course: Course::Quiet,
@@ -191,6 +195,7 @@ impl Setup {
         if !self.arrivals.bootnodes_after.is_zero() {
             check_time("the time until the bootnodes start", self.arrivals.bootnodes_after)?;
         }
+        check_time("the time to settle", self.settle)?;
         for (name, time) in [("the time to join", self.arrivals.within), ("the time of the lookups", self.watch)] {
             time.map_or(Ok(()), |time| check_time(name, time))?;
         }
@@ -295,6 +300,10 @@ mod tests {
         assert_eq!(
             refused(|s| s.watch = Some(Duration::ZERO)),
             "the time of the lookups has to be from 1 second to 30 days, not 0 s"
+        );
+        assert_eq!(
+            refused(|s| s.settle = Duration::ZERO),
+            "the time to settle has to be from 1 second to 30 days, not 0 s"
         );
         let churn = |shape, secs| Course::Churn(Sessions::weibull(shape, Duration::from_secs(secs)));
         assert_eq!(

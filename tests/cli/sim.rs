@@ -41,6 +41,7 @@ fn what_cannot_be_simulated_is_refused_in_a_sentence() {
         (&["--threads", "0"], "error: the number of threads has to be at least 1\n"),
         (&["--loss", "1"], "error: the loss is a share from 0 to below 1, not 1\n"),
         (&["--dead", "1.5"], "error: the share of the dead is a share from 0 to below 1, not 1.5\n"),
+        (&["--settle", "0"], "error: the time to settle has to be from 1 second to 30 days, not 0 s\n"),
         (&["--watch", "0"], "error: the time of the lookups has to be from 1 second to 30 days, not 0 s\n"),
         (&["--scenario", "churn", "--dead", "0.1"], "error: nodes that come and go cannot be dead as well\n"),
     ];

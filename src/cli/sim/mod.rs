@@ -45,6 +45,9 @@ pub(super) struct Args {
     /// Lookups, each by a random node [default: 1000]
     #[arg(long, value_name = "N")]
     lookups: Option<usize>,
+    /// Seconds of simulated time between the last node that joins and the first lookup [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    settle: Option<u64>,
     /// Seconds of simulated time over which the lookups are spread [default: one each 5 ms]
     #[arg(long, value_name = "SECONDS")]
     watch: Option<u64>,
@@ -136,6 +139,7 @@ impl Args {
         let mut setup = Setup { threads: self.threads, ..scenario.setup() };
         replace(&mut setup.nodes, self.nodes);
         replace(&mut setup.lookups, self.lookups);
+        replace(&mut setup.settle, self.settle.map(Duration::from_secs));
         replace(&mut setup.watch, self.watch.map(|seconds| Some(Duration::from_secs(seconds))));
         replace(&mut setup.seed, self.seed);
         let fidelity = self.fidelity.map(|fidelity| match fidelity {

@@ -14,7 +14,7 @@ use super::requests::{Asked, Request};
 use super::{CommandError, CommandId, Engine, MAX_QUIET, Output, Pinged, Removal, Reply, RequestId, Timer};
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::identity::{Contact, reaches};
-use crate::proto::table::{Offer, Proof, Verdict};
+use crate::proto::table::{Offer, Proof, Refusal, Verdict};
 use crate::proto::time::{Secs, Time};
 use crate::proto::wire::{EnrRequest, FindNode, Message, Ping, Pong};
 
@@ -104,7 +104,11 @@ impl<C: Contacts> Engine<C> {
         let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt };
         let member = self.table.find(self.contacts.id(node), &self.contacts).map(|entry| entry.node);
         let left = member.map(|member| (member, self.known(member)));
-        let offer = self.table.offer(node, proof, own_accord, now, &self.contacts, &self.config.table);
+        let offer = if member.is_none() && !hint && self.is_passing(node) {
+            Offer::Refused(Refusal::Passing)
+        } else {
+            self.table.offer(node, proof, own_accord, now, &self.contacts, &self.config.table)
+        };
         if let (Offer::Moved(_), Some((left, known))) = (offer, left) {
             // It may still ask from where it was: its proof there stands until it expires.
             self.proofs.put(left, Known { lost: true, ..known }, self.config.max_proofs);
@@ -259,6 +263,17 @@ impl<C: Contacts> Engine<C> {
             }
         }
         self.ask_again(now, id);
+    }
+
+    /// Whether a node is merely asked on the way of refreshes: it is no member for that. Who is asked first is whom
+    /// everybody knows, and tables would all hold the same few.
+    fn is_passing(&self, node: NodeRef) -> bool {
+        let mut errands = self.errands.to(node).peekable();
+        errands.peek().is_some()
+            && errands.all(|(_, errand)| {
+                matches!(errand.goal, Goal::Nodes(lookup)
+                    if self.lookups.get(&lookup).is_some_and(|task| task.is_refresh()))
+            })
     }
 
     /// Sends a request of a lookup once more, the very same, when its answer is late: a packet may have been lost, and

@@ -127,7 +127,8 @@ impl<C: Contacts> Engine<C> {
         let mut closest = Closest::new();
         let ip = from.addr.ip();
         let contacts = &self.contacts;
-        let asker_id = *contacts.id(asker);
+        // Under whatever address the table has it.
+        let itself = self.table.find(contacts.id(asker), contacts).map(|entry| entry.node);
         self.table.closest(
             &target,
             contacts,
@@ -136,7 +137,7 @@ impl<C: Contacts> Engine<C> {
                 entry.is_live()
                     && entry.proved.within(self.config.proof_lasts, now)
                     && may_tell(contacts.endpoint(entry.node).ip, ip)
-                    && *contacts.id(entry.node) != asker_id
+                    && Some(entry.node) != itself
             },
             &mut closest,
         );

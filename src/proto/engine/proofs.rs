@@ -1,6 +1,5 @@
 //! Endpoint proofs of nodes that are not members of the table.
 
-use std::collections::BTreeMap;
 use std::mem;
 
 use crate::proto::contacts::NodeRef;
@@ -31,38 +30,70 @@ impl Known {
 /// was old is forgotten. So at least the last `bound` nodes are remembered and at most twice as many.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proofs {
-    young: BTreeMap<NodeRef, Known>,
-    old: BTreeMap<NodeRef, Known>,
+    young: Generation,
+    old: Generation,
 }
+
+/// By handle. A million engines hold some 270 each, so there is no room to spare: it grows by an eighth at a time.
+#[derive(Clone, Debug, Default)]
+struct Generation(Vec<(NodeRef, Known)>);
 
 impl Proofs {
     pub(super) fn get(&self, node: NodeRef) -> Known {
-        self.young.get(&node).or_else(|| self.old.get(&node)).copied().unwrap_or_default()
+        self.young.get(node).or_else(|| self.old.get(node)).unwrap_or_default()
     }
 
     pub(super) fn contains(&self, node: NodeRef) -> bool {
-        self.young.contains_key(&node) || self.old.contains_key(&node)
+        self.young.get(node).is_some() || self.old.get(node).is_some()
     }
 
     pub(super) fn put(&mut self, node: NodeRef, known: Known, bound: usize) {
-        self.old.remove(&node);
-        self.young.insert(node, known);
-        if self.young.len() >= bound {
+        self.old.remove(node);
+        self.young.put(node, known);
+        if self.young.0.len() >= bound {
             self.old = mem::take(&mut self.young);
         }
     }
 
     pub(super) fn remove(&mut self, node: NodeRef) {
-        self.young.remove(&node);
-        self.old.remove(&node);
+        self.young.remove(node);
+        self.old.remove(node);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.young.len() + self.old.len()
+        self.young.0.len() + self.old.0.len()
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
-        self.young.keys().chain(self.old.keys()).copied()
+        self.young.0.iter().chain(&self.old.0).map(|(node, _)| *node)
+    }
+}
+
+impl Generation {
+    fn find(&self, node: NodeRef) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&node, |(node, _)| *node)
+    }
+
+    fn get(&self, node: NodeRef) -> Option<Known> {
+        self.find(node).ok().map(|at| self.0[at].1)
+    }
+
+    fn put(&mut self, node: NodeRef, known: Known) {
+        match self.find(node) {
+            Ok(at) => self.0[at].1 = known,
+            Err(at) => {
+                if self.0.len() == self.0.capacity() {
+                    self.0.reserve_exact(self.0.len() / 8 + 4);
+                }
+                self.0.insert(at, (node, known));
+            }
+        }
+    }
+
+    fn remove(&mut self, node: NodeRef) {
+        if let Ok(at) = self.find(node) {
+            self.0.remove(at);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests that wait for their answer.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 
 use super::errands::ErrandId;
 use super::output::RequestId;
@@ -63,12 +63,24 @@ pub(super) struct Request {
     pub(super) expiration: u64,
 }
 
+/// An address as a number, which is compared at once.
+type Addr = (u128, u16);
+
+fn number_of(addr: SocketAddr) -> Addr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    (ip.to_bits(), addr.port())
+}
+
 /// All requests under way, by number and by address. Empty, it owns no memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Requests {
     slots: Vec<Option<(u32, Request)>>,
     free: Vec<u32>,
-    by_addr: BTreeSet<(SocketAddr, u32)>,
+    /// Address and slot, sorted. Most of the time there are few, and each packet asks for those of its sender.
+    by_addr: Vec<(Addr, u32)>,
     /// PINGs to strangers in the order in which they were sent; answered ones are left in until they come to the front.
     backs: VecDeque<RequestId>,
     /// How many of those under way are for nothing else.
@@ -101,7 +113,9 @@ impl Requests {
                 (self.slots.len() - 1) as u32
             }
         };
-        self.by_addr.insert((addr, slot));
+        let entry = (number_of(addr), slot);
+        let at = self.by_addr.partition_point(|other| *other < entry);
+        self.by_addr.insert(at, entry);
         let id = RequestId { slot, serial };
         if back {
             self.only_back += 1;
@@ -130,7 +144,9 @@ impl Requests {
     pub(super) fn remove(&mut self, id: RequestId) -> Option<Request> {
         self.get(id)?;
         let (_, request) = self.slots[id.slot as usize].take()?;
-        self.by_addr.remove(&(request.addr, id.slot));
+        if let Ok(at) = self.by_addr.binary_search(&(number_of(request.addr), id.slot)) {
+            self.by_addr.remove(at);
+        }
         self.only_back -= usize::from(request.asked.is_back());
         self.free.push(id.slot);
         if self.by_addr.is_empty() {
@@ -152,7 +168,9 @@ impl Requests {
 
     /// The requests under way to an address.
     pub(super) fn at(&self, addr: SocketAddr) -> impl Iterator<Item = (RequestId, &Request)> {
-        self.by_addr.range((addr, 0)..=(addr, u32::MAX)).filter_map(|&(_, slot)| {
+        let addr = number_of(addr);
+        let first = self.by_addr.partition_point(|(other, _)| *other < addr);
+        self.by_addr[first..].iter().take_while(move |(other, _)| *other == addr).filter_map(|&(_, slot)| {
             let (serial, request) = self.slots[slot as usize].as_ref()?;
             Some((RequestId { slot, serial: *serial }, request))
         })

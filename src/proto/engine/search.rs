@@ -26,7 +26,9 @@ pub(super) struct Task {
     /// For each node that was asked: when, and how many nodes it has named so far.
     asked: Vec<(NodeRef, Time, u8)>,
     trace: Vec<Step>,
-    /// Answers in a row that named nobody for whom the table has a place.
+    /// Requests at a time.
+    alpha: usize,
+    /// Answers in a row that named nobody for whom the table has a place; for a refresh, all answers.
     barren: usize,
 }
 
@@ -34,6 +36,10 @@ impl Task {
     /// Whether the engine made it of its own accord.
     pub(super) fn is_upkeep(&self) -> bool {
         !matches!(self.origin, Origin::Command(_))
+    }
+
+    pub(super) fn is_refresh(&self) -> bool {
+        self.origin == Origin::Refresh
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
@@ -78,8 +84,11 @@ impl<C: Contacts> Engine<C> {
         }
         let deadline = now + self.config.lookup.max_time;
         self.timers.set(deadline, Timer::Lookup(id));
+        // Nobody waits for a refresh, and with one request at a time it needs the fewest.
+        let alpha = if origin == Origin::Refresh { 1 } else { self.config.lookup.alpha };
         let task = Task {
             lookup,
+            alpha,
             target,
             origin,
             until,
@@ -98,7 +107,7 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn drive_lookups(&mut self, now: Time) {
         while let Some(id) = self.stirred.pop() {
             while let Some(task) = self.lookups.get_mut(&id) {
-                let Some(node) = task.lookup.poll_next(&self.config.lookup) else { break };
+                let Some(node) = task.lookup.poll_next(task.alpha, &self.config.lookup) else { break };
                 task.asked.push((node, now, 0));
                 if self.start_errand(now, node, Goal::Nodes(id)).is_none()
                     && let Some(task) = self.lookups.get_mut(&id)
@@ -127,11 +136,15 @@ impl<C: Contacts> Engine<C> {
                 continue;
             }
             let Some(node) = self.intern_hearsay(&contact) else { continue };
-            if let Some(task) = self.lookups.get_mut(&lookup) {
-                let depth = task.lookup.get(asked).map_or(1, |candidate| candidate.depth).saturating_add(1);
-                task.lookup.add(node, depth, &self.contacts, &self.config.lookup);
+            let Some(task) = self.lookups.get_mut(&lookup) else { return };
+            let depth = task.lookup.get(asked).map_or(1, |candidate| candidate.depth).saturating_add(1);
+            let added = task.lookup.add(node, depth, &self.contacts, &self.config.lookup);
+            if !task.is_refresh() {
+                news |= self.hint_node(now, node);
+            } else if added && self.contacts.id(node) == task.lookup.target() {
+                // Nobody is nearer.
+                task.lookup.stop();
             }
-            news |= self.hint_node(now, node);
         }
         if let Some(task) = self.lookups.get_mut(&lookup) {
             task.barren = if news { 0 } else { task.barren };
@@ -155,10 +168,10 @@ impl<C: Contacts> Engine<C> {
             task.lookup.on_response(errand.node);
             let found = task.until.is_some_and(|key| *self.contacts.key(errand.node) == key);
             task.barren += 1;
-            // Upkeep is after members. Where the nearest name none, there is no need to ask the others.
-            let barren = task.is_upkeep() && task.barren > self.config.lookup.alpha;
-            let sought = (task.origin == Origin::Refresh).then(|| *task.lookup.target());
-            if found || barren || sought.is_some_and(|place| self.is_taken(now, &place)) {
+            // Upkeep is after members. Where the nearest name none, there is no need to ask the others; and the second
+            // answer of a refresh names some that are near enough to its target.
+            let barren = task.is_upkeep() && task.barren > task.alpha;
+            if found || barren {
                 self.stop_lookup(lookup);
             }
         }
@@ -248,6 +261,11 @@ impl<C: Contacts> Engine<C> {
             let report = LookupReport { target: task.target, closest, queries, took, trace: task.trace };
             self.reply(command, Reply::Lookup(report));
         } else {
+            // Not those who were named on the way: everybody knows them, and tables would all hold the same few. Who is
+            // nearest to a random target is anybody.
+            if task.is_refresh() {
+                task.lookup.nearest_alive().for_each(|nearest| _ = self.hint_node(now, nearest.node));
+            }
             self.on_refresh_ended(now);
         }
     }

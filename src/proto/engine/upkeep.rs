@@ -46,10 +46,10 @@ pub(super) struct Upkeep {
 const CHECKS_AT_ONCE: usize = 16;
 const NEXT_CHECKS: Duration = Duration::from_millis(100);
 
-/// Random targets drawn for a refresh: enough for the six farthest buckets.
-const TARGETS_DRAWN: usize = 512;
+/// Random targets drawn for a refresh at most: enough for the places of the four farthest buckets.
+const TARGETS_DRAWN: usize = 128;
 
-/// Places that a refresh looks into, beside the own neighbourhood.
+/// Places that a refresh looks for somebody for, beside the own neighbourhood.
 const TARGETS: usize = 8;
 
 /// The next refresh follows soon when at least one member in this many has come in since the last one.
@@ -57,6 +57,9 @@ const GAIN: usize = 8;
 
 /// The table counts as full when its farthest buckets are: this many, which is so in networks of some 100 nodes.
 const FAR_BUCKETS: u16 = 3;
+
+/// Where in the table an ID belongs: which bucket, and which sixteenth of it.
+type Place = (u16, u8);
 
 impl Upkeep {
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
@@ -262,15 +265,23 @@ impl<C: Contacts> Engine<C> {
 
     /// Pings hints, as many at a time as there are places for.
     fn try_hints(&mut self, now: Time) {
+        let most = self.config.lookup.max_hint_pings;
+        if self.upkeep.hints.is_empty() || self.upkeep.hinted.len() >= most {
+            return;
+        }
         let mut waiting = std::mem::take(&mut self.upkeep.hints);
+        let mut taken: Vec<Place> = self.upkeep.hinted.iter().map(|hinted| self.place_of(*hinted)).collect();
         waiting.retain(|&node| {
-            if self.upkeep.hinted.len() >= self.config.lookup.max_hint_pings || self.is_spoken_for(self.contacts.id(node)) {
+            let place = self.place_of(node);
+            if taken.len() >= most || self.is_spoken_for(place, &taken) {
                 return true;
             }
             // Counted before, since a PING that is not sent may end others at once.
             if self.would_try(now, node) {
                 self.upkeep.hinted.push(node);
-                if !self.ping(now, node, Why::Hint) {
+                if self.ping(now, node, Why::Hint) {
+                    taken.push(place);
+                } else {
                     self.upkeep.hinted.pop();
                 }
             }
@@ -280,31 +291,24 @@ impl<C: Contacts> Engine<C> {
         self.upkeep.hints = waiting;
     }
 
-    /// Whether hints that are being pinged will take the places for which this one would do.
-    fn is_spoken_for(&self, id: &NodeId) -> bool {
-        if self.upkeep.hinted.is_empty() {
-            return false;
+    /// Whether hints that are being pinged will take the places for which one of this place would do.
+    fn is_spoken_for(&self, place: Place, taken: &[Place]) -> bool {
+        // A bucket is to have one of each sixteenth.
+        if taken.contains(&place) {
+            return true;
         }
-        let local = self.id();
-        let distance = local.distance(id);
-        let log = distance.log();
-        let mut rivals = 0;
-        for hinted in self.upkeep.hinted.iter().map(|hinted| self.contacts.id(*hinted)) {
-            if local.log_distance(hinted) == log {
-                // A bucket is to have one of each sixteenth.
-                if local.distance(hinted).subrange() == distance.subrange() {
-                    return true;
-                }
-                rivals += 1;
-            }
-        }
-        let room = self.config.table.k.saturating_sub(self.table.bucket_len(log));
+        let rivals = taken.iter().filter(|(log, _)| *log == place.0).count();
+        let room = self.config.table.k.saturating_sub(self.table.bucket_len(place.0));
         room > 0 && rivals >= room
     }
 
-    /// Whether the table has no place for an ID, or somebody is being tried who will take it.
-    pub(super) fn is_taken(&self, now: Time, id: &NodeId) -> bool {
-        !self.table.has_place(id, true, now, &self.contacts, &self.config.table) || self.is_spoken_for(id)
+    fn place_of(&self, node: NodeRef) -> Place {
+        self.place(self.contacts.id(node))
+    }
+
+    fn place(&self, id: &NodeId) -> Place {
+        let distance = self.local.node.key.id().distance(id);
+        (distance.log(), distance.subrange())
     }
 
     fn would_try(&self, now: Time, node: NodeRef) -> bool {
@@ -469,26 +473,33 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    /// Targets in buckets that lack something: a random one of each of a few such buckets, or if there is none, one
-    /// anywhere.
+    /// Targets in places that are empty, sixteenths of far buckets for the most part: one in each of a few, or if no place
+    /// is, one anywhere.
     ///
-    /// Far buckets are hit by chance. One that is nearer, has room, and is no part of the neighbourhood is looked into
-    /// with the key of one of its members: its neighbours are in that bucket as well.
+    /// Where a node belongs that has proved itself to us before, its key is the target. Else far buckets are hit by
+    /// chance. One that is nearer, has room, and is no part of the neighbourhood is looked into with the key of one of
+    /// its members: its neighbours are in that bucket as well.
     fn refresh_targets(&mut self, now: Time) -> Vec<PublicKey> {
         let mut lacking = BTreeMap::new();
+        for node in self.proofs.nodes() {
+            let id = self.contacts.id(node);
+            if self.table.has_place(id, true, now, &self.contacts, &self.config.table) {
+                lacking.insert(self.place(id), *self.contacts.key(node));
+            }
+        }
         let mut target = PublicKey([0; 64]);
         for _ in 0..TARGETS_DRAWN {
-            if lacking.len() == TARGETS {
+            if lacking.len() >= TARGETS {
                 break;
             }
             self.rng.fill(&mut target.0);
             let id = target.node_id();
             if self.table.has_place(&id, true, now, &self.contacts, &self.config.table) {
-                lacking.insert(self.id().log_distance(&id), target);
+                lacking.insert(self.place(&id), target);
             }
         }
         for (log, member) in self.table.sparse_buckets(&self.config.table, &mut self.rng) {
-            lacking.entry(log).or_insert_with(|| *self.contacts.key(member));
+            lacking.entry((log, 0)).or_insert_with(|| *self.contacts.key(member));
         }
         if lacking.is_empty() {
             return vec![target];

@@ -45,19 +45,25 @@ impl Distance {
         0
     }
 
+    /// The 32 bits under the bit that gives a distance this logarithm, 1 to 256; what would be under bit 1 is 0.
+    ///
+    /// Of two IDs in the same bucket they say, seen from any third, which one is nearer, but for one case in 2^32.
+    pub fn below(&self, log: u16) -> u32 {
+        let start = 257 - usize::from(log);
+        let word = |at: usize| if at < 4 { u128::from(word(&self.0, at)) } else { 0 };
+        let bits = word(start / 64) << 64 | word(start / 64 + 1);
+        (bits << (start % 64) >> 96) as u32
+    }
+
     /// Which sixteenth of its bucket the distance lies in: the (up to) four bits under the highest set bit, 0 to 15.
     pub fn subrange(&self) -> u8 {
-        let log = self.log();
-        let mut value = 0;
-        for step in 1..=4u16 {
-            value <<= 1;
-            if log > step {
-                let bit = log - step - 1;
-                value |= self.0[31 - usize::from(bit / 8)] >> (bit % 8) & 1;
-            }
-        }
-        value
+        subrange(self.below(self.log().max(1)))
     }
+}
+
+/// The sixteenth of a bucket, 0 to 15, from the bits that [`Distance::below`] the logarithm of the bucket tells.
+pub(in crate::proto) fn subrange(below: u32) -> u8 {
+    (below >> 28) as u8
 }
 
 /// The `at`-th of the four 64-bit words, the highest first.
@@ -124,6 +130,18 @@ mod tests {
         assert_eq!(id(&[0b11]).distance(&id(&[])).subrange(), 0b1000);
         assert_eq!(id(&[1]).distance(&id(&[])).subrange(), 0);
         assert_eq!(id(&[]).distance(&id(&[])).subrange(), 0);
+    }
+
+    #[test]
+    fn the_bits_below_are_those_that_follow() {
+        let distance = Distance(std::array::from_fn(|at| at as u8 + 1));
+        assert_eq!(distance.below(256), 0x0204_0608 | 0);
+        assert_eq!(distance.below(249), 0x0203_0405);
+        assert_eq!(distance.below(193), 0x090a_0b0c);
+        assert_eq!(distance.below(65), 0x191a_1b1c);
+        assert_eq!(distance.below(9), 0x2000_0000);
+        assert_eq!(distance.below(1), 0);
+        assert_eq!(id(&[0b11]).distance(&id(&[])).below(2), 1 << 31);
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl World {
 
     /// Asks all that may be asked now.
     fn ask(&mut self) -> Vec<NodeRef> {
-        std::iter::from_fn(|| self.lookup.poll_next(&self.config)).collect()
+        std::iter::from_fn(|| self.lookup.poll_next(self.config.alpha, &self.config)).collect()
     }
 
     fn is_done(&self) -> bool {
@@ -239,7 +239,7 @@ fn after_max_queries_it_ends_with_what_it_has() {
 fn a_stopped_one_is_done_and_asks_no_more() {
     let mut world = World::new();
     let [a, ..] = world.hear([1, 2, 3, 4]);
-    assert_eq!(world.lookup.poll_next(&world.config), Some(a));
+    assert_eq!(world.lookup.poll_next(world.config.alpha, &world.config), Some(a));
     world.lookup.stop();
     assert!(world.is_done());
     assert_eq!(world.ask(), []);

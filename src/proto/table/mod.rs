@@ -18,7 +18,7 @@ pub use self::entry::{Entry, Proof};
 use self::subnets::{Subnets, limited_prefix, limits};
 use crate::proto::config::{BUCKETS, K, TableConfig};
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::{Distance, NodeId};
+use crate::proto::identity::{NodeId, subrange};
 use crate::proto::time::Time;
 
 /// The nodes of the table nearest to a target, nearest first.
@@ -50,6 +50,8 @@ pub enum Refusal {
     BucketSubnet,
     /// The table does.
     TableSubnet,
+    /// It was asked on the way to others.
+    Passing,
     /// Its ID is a member at another endpoint, where it has just answered.
     OtherEndpoint,
 }
@@ -69,6 +71,61 @@ pub enum Verdict {
 struct Bucket {
     entries: Vec<Entry>,
     replacements: Vec<Entry>,
+}
+
+impl Bucket {
+    /// The youngest unsettled member of a sixteenth that holds several, if the sixteenth of `place` is empty.
+    fn yielding(&self, place: &Place, now: Time, config: &TableConfig) -> Option<usize> {
+        if !config.diverse {
+            return None;
+        }
+        let counts = self.subrange_counts();
+        if counts[usize::from(subrange(place.below))] > 0 {
+            return None;
+        }
+        let mut youngest: Option<usize> = None;
+        for (at, entry) in self.entries.iter().enumerate() {
+            let crowded = counts[usize::from(entry.subrange())] > 1;
+            if crowded
+                && entry.age(now) < config.settled_age
+                && youngest.is_none_or(|y| !self.entries[y].is_added_after(entry, now))
+            {
+                youngest = Some(at);
+            }
+        }
+        youngest
+    }
+
+    /// The replacement that fills an empty sixteenth, the last one to prove itself among equals.
+    fn choose_replacement(&self, config: &TableConfig) -> Option<usize> {
+        let counts = self.subrange_counts();
+        let fills = |entry: &Entry| config.diverse && counts[usize::from(entry.subrange())] == 0;
+        (0..self.replacements.len()).max_by_key(|&at| (fills(&self.replacements[at]), at))
+    }
+
+    fn subrange_counts(&self) -> [u8; 16] {
+        let mut counts = [0; 16];
+        for entry in &self.entries {
+            counts[usize::from(entry.subrange())] += 1;
+        }
+        counts
+    }
+}
+
+/// Where an ID belongs.
+struct Place {
+    id: NodeId,
+    /// Which bucket: 1 to 256, 0 for the local node's own ID.
+    log: u16,
+    /// What [`Entry`] keeps of an ID.
+    below: u32,
+}
+
+impl Place {
+    /// Whether an entry of its bucket has its ID.
+    fn is_of(&self, entry: &Entry, contacts: &impl Contacts) -> bool {
+        entry.below == self.below && *contacts.id(entry.node) == self.id
+    }
 }
 
 /// The table of one node.
@@ -109,7 +166,8 @@ impl Table {
 
     /// The member with this ID, wherever it is.
     pub fn find(&self, id: &NodeId, contacts: &impl Contacts) -> Option<&Entry> {
-        self.bucket(self.local.log_distance(id))?.entries.iter().find(|entry| contacts.id(entry.node) == id)
+        let place = self.place(id);
+        self.bucket(place.log)?.entries.iter().find(|entry| place.is_of(entry, contacts))
     }
 
     /// The entry of a replacement.
@@ -137,13 +195,13 @@ impl Table {
         contacts: &impl Contacts,
         config: &TableConfig,
     ) -> bool {
-        let distance = self.local.distance(id);
-        match (distance.log(), self.bucket(distance.log())) {
+        let place = self.place(id);
+        match (place.log, self.bucket(place.log)) {
             (0, _) => false,
             (_, None) => true,
-            (_, Some(bucket)) if bucket.entries.iter().any(|entry| contacts.id(entry.node) == id) => false,
+            (_, Some(bucket)) if bucket.entries.iter().any(|entry| place.is_of(entry, contacts)) => false,
             (_, Some(bucket)) if bucket.entries.len() < config.k => true,
-            (_, Some(bucket)) => by_lookup && self.yielding(bucket, &distance, now, contacts, config).is_some(),
+            (_, Some(bucket)) => by_lookup && bucket.yielding(&place, now, config).is_some(),
         }
     }
 
@@ -181,8 +239,8 @@ impl Table {
         config: &TableConfig,
     ) -> Offer {
         let id = *contacts.id(node);
-        let distance = self.local.distance(&id);
-        let log = distance.log();
+        let place = self.place(&id);
+        let log = place.log;
         if log == 0 {
             return Offer::Refused(Refusal::Itself);
         }
@@ -190,12 +248,12 @@ impl Table {
             entry.succeed(proof);
             return Offer::Refreshed;
         }
-        let known = self.bucket_mut(log).entries.iter().position(|entry| *contacts.id(entry.node) == id);
+        let known = self.bucket_mut(log).entries.iter().position(|entry| place.is_of(entry, contacts));
         if let Some(at) = known {
             return self.relocate(log, at, node, proof, now, contacts, config);
         }
         let bucket = self.bucket_mut(log);
-        let waiting = bucket.replacements.iter().position(|entry| *contacts.id(entry.node) == id);
+        let waiting = bucket.replacements.iter().position(|entry| place.is_of(entry, contacts));
         let old = waiting.map(|at| (at, bucket.replacements.remove(at)));
         // The limits must not count the place that it leaves.
         if let Some((_, old)) = old {
@@ -209,16 +267,12 @@ impl Table {
             return Offer::Refused(refusal);
         }
         self.count_in(node, contacts, config);
-        let mut entry = Entry::new(node, proof, now);
+        let mut entry = Entry::new(node, place.below, proof, now);
         if let Some((_, old)) = old {
             entry.endorsed = entry.endorsed.max(old.endorsed);
         }
-        let yielding = if by_lookup {
-            self.bucket(log).and_then(|bucket| self.yielding(bucket, &distance, now, contacts, config))
-        } else {
-            None
-        };
         let bucket = self.bucket_mut(log);
+        let yielding = if by_lookup { bucket.yielding(&place, now, config) } else { None };
         if bucket.entries.len() < config.k {
             bucket.entries.push(entry);
             self.len += 1;
@@ -275,8 +329,7 @@ impl Table {
             return Verdict::Unknown;
         };
         bucket.entries.remove(at);
-        let promoted =
-            self.choose_replacement(log, contacts, config).map(|at| self.bucket_mut(log).replacements.remove(at));
+        let promoted = bucket.choose_replacement(config).map(|at| bucket.replacements.remove(at));
         match promoted {
             Some(mut entry) => {
                 entry.forgive();
@@ -304,28 +357,26 @@ impl Table {
     ) {
         out.clear();
         let limit = limit.min(K);
-        let mut nearest: ArrayVec<(Distance, NodeRef), K> = ArrayVec::new();
         let distance = self.local.distance(target);
         let differs = |at: &usize| distance.0[at / 8] >> (7 - at % 8) & 1 == 1;
         let nearer = (0..self.buckets.len()).filter(differs);
         let farther = (0..self.buckets.len()).rev().filter(|at| !differs(at));
         for at in nearer.chain(farther) {
-            if nearest.len() == limit {
+            if out.len() == limit {
                 break;
             }
-            for entry in self.buckets[at].entries.iter().filter(|entry| wanted(entry)) {
-                let distance = target.distance(contacts.id(entry.node));
-                if nearest.len() == limit {
-                    if nearest.last().is_none_or(|(farthest, _)| *farthest <= distance) {
-                        continue;
-                    }
-                    nearest.pop();
-                }
-                let at = nearest.partition_point(|(other, _)| *other < distance);
-                nearest.insert(at, (distance, entry.node));
+            let entries = &self.buckets[at].entries;
+            if entries.is_empty() {
+                continue;
             }
+            // The members of a bucket are as near as the bits tell in which they differ.
+            let below = distance.below(log_of(at));
+            let mut nearest: ArrayVec<(u32, NodeRef), K> =
+                entries.iter().filter(|entry| wanted(entry)).map(|entry| (entry.below ^ below, entry.node)).collect();
+            let full = |node: NodeRef| target.distance(contacts.id(node));
+            nearest.sort_unstable_by(|(a, one), (b, other)| a.cmp(b).then_with(|| full(*one).cmp(&full(*other))));
+            out.extend(nearest.iter().map(|&(_, node)| node).take(limit - out.len()));
         }
-        out.extend(nearest.iter().map(|&(_, node)| node));
     }
 
     /// Panics when an invariant does not hold; for tests and fuzzers.
@@ -345,6 +396,7 @@ impl Table {
             let mut in_bucket = Subnets::default();
             for entry in bucket.entries.iter().chain(&bucket.replacements) {
                 assert_eq!(self.log(entry.node, contacts), log_of(at), "in the wrong bucket");
+                assert_eq!(entry.below, self.place(contacts.id(entry.node)).below);
                 assert!(ids.insert(*contacts.id(entry.node)), "twice in the table");
                 assert!(entry.proved.happened() && entry.proved <= now.secs(), "a member has proved itself");
                 assert!(entry.fails() < config.max_fails);
@@ -401,43 +453,6 @@ impl Table {
         Offer::Moved(old.node)
     }
 
-    /// The youngest unsettled member of a sixteenth that holds several, if the sixteenth of `distance` is empty.
-    fn yielding(
-        &self,
-        bucket: &Bucket,
-        distance: &Distance,
-        now: Time,
-        contacts: &impl Contacts,
-        config: &TableConfig,
-    ) -> Option<usize> {
-        if !config.diverse {
-            return None;
-        }
-        let counts = self.subrange_counts(bucket, contacts);
-        if counts[usize::from(distance.subrange())] > 0 {
-            return None;
-        }
-        let mut youngest: Option<usize> = None;
-        for (at, entry) in bucket.entries.iter().enumerate() {
-            let crowded = counts[usize::from(self.subrange(entry.node, contacts))] > 1;
-            if crowded
-                && entry.age(now) < config.settled_age
-                && youngest.is_none_or(|y| !bucket.entries[y].is_added_after(entry, now))
-            {
-                youngest = Some(at);
-            }
-        }
-        youngest
-    }
-
-    /// The replacement that fills an empty sixteenth, the last one to prove itself among equals.
-    fn choose_replacement(&self, log: u16, contacts: &impl Contacts, config: &TableConfig) -> Option<usize> {
-        let bucket = self.bucket(log)?;
-        let counts = self.subrange_counts(bucket, contacts);
-        let fills = |entry: &Entry| config.diverse && counts[usize::from(self.subrange(entry.node, contacts))] == 0;
-        (0..bucket.replacements.len()).max_by_key(|&at| (fills(&bucket.replacements[at]), at))
-    }
-
     fn keep_as_replacement(&mut self, log: u16, entry: Entry, contacts: &impl Contacts, config: &TableConfig) {
         let bucket = self.bucket_mut(log);
         bucket.replacements.push(entry);
@@ -445,18 +460,6 @@ impl Table {
             let oldest = bucket.replacements.remove(0);
             self.count_out(oldest.node, contacts, config);
         }
-    }
-
-    fn subrange(&self, node: NodeRef, contacts: &impl Contacts) -> u8 {
-        self.local.distance(contacts.id(node)).subrange()
-    }
-
-    fn subrange_counts(&self, bucket: &Bucket, contacts: &impl Contacts) -> [u8; 16] {
-        let mut counts = [0; 16];
-        for entry in &bucket.entries {
-            counts[usize::from(self.subrange(entry.node, contacts))] += 1;
-        }
-        counts
     }
 
     fn over_limit(&self, log: u16, node: NodeRef, contacts: &impl Contacts, config: &TableConfig) -> Option<Refusal> {
@@ -483,6 +486,12 @@ impl Table {
         if let Some(prefix) = limited_prefix(contacts.endpoint(node).ip, config) {
             self.subnets.remove(prefix);
         }
+    }
+
+    fn place(&self, id: &NodeId) -> Place {
+        let distance = self.local.distance(id);
+        let log = distance.log();
+        Place { id: *id, log, below: distance.below(log.max(1)) }
     }
 
     fn log(&self, node: NodeRef, contacts: &impl Contacts) -> u16 {

@@ -222,7 +222,7 @@ impl Shard {
         let local = node as usize / self.shards;
         while let Some(engine) = &mut self.nodes[local].engine {
             match engine.poll_output() {
-                Output::Transmit(transmit) => self.transmit(at, node, &transmit, source, common),
+                Output::Transmit(transmit) => self.transmit(at, node, transmit, source, common),
                 Output::Event(_) => {}
                 Output::Reply(id, reply) => self.replies.push((Time(at), node, id, reply)),
                 Output::Wait(deadline) => {
@@ -248,7 +248,7 @@ impl Shard {
         }
     }
 
-    fn transmit(&mut self, at: u64, from: u32, transmit: &Transmit, source: Option<(u32, u32)>, common: &Common) {
+    fn transmit(&mut self, at: u64, from: u32, transmit: Transmit, source: Option<(u32, u32)>, common: &Common) {
         let node = &mut self.nodes[from as usize / self.shards];
         let Some(engine) = &mut node.engine else { return };
         node.sent = node.sent.wrapping_add(1);
@@ -260,13 +260,13 @@ impl Shard {
         }
         let packet = match common.fidelity {
             Fidelity::Wire => {
-                engine.seal(transmit, &mut self.packet);
+                engine.seal(&transmit, &mut self.packet);
                 self.traffic.bytes[kind] += self.packet.len() as u64;
                 Err(Bytes::copy_from_slice(&self.packet))
             }
             Fidelity::Message => {
                 self.traffic.bytes[kind] += self.lengths.of(&transmit.message);
-                let hash = stand_in(from, transmit);
+                let hash = stand_in(from, &transmit);
                 if let Some(request) = transmit.request {
                     engine.handle_sealed(request, hash);
                 }
@@ -287,7 +287,7 @@ impl Shard {
         };
         let ports = Ports { from: from_port, to: port(target) };
         let what = match packet {
-            Ok(hash) => What::Message(latency, ports, Box::new((hash, transmit.message.clone()))),
+            Ok(hash) => What::Message(latency, ports, Box::new((hash, transmit.message))),
             Err(bytes) => What::Sealed(latency, ports, bytes),
         };
         let (delay, copy) = network.delays(latency, random);

@@ -59,7 +59,7 @@ impl Network {
         }
         let mut under_way = vec![];
         while !lookup.is_done(&config) {
-            under_way.extend(std::iter::from_fn(|| lookup.poll_next(&config)));
+            under_way.extend(std::iter::from_fn(|| lookup.poll_next(config.alpha, &config)));
             let next = if weather.in_order { 0 } else { rng.random_range(0..under_way.len()) };
             let node = under_way.remove(next);
             if !weather.in_order && rng.random_bool(0.2) && lookup.on_late(node) {
@@ -168,7 +168,7 @@ fn check(world: &World, k: usize) {
     assert_eq!(world.is_done(), !waits);
     // It never stands still: with nothing under way it is done, or there is somebody to ask.
     if !world.is_done() && count(State::Asked) + count(State::Late) == 0 {
-        assert!(lookup.clone().poll_next(config).is_some());
+        assert!(lookup.clone().poll_next(config.alpha, config).is_some());
     }
 }
 
@@ -211,7 +211,7 @@ fn random_answers_break_no_invariant_and_every_lookup_ends() {
                 3..=5 => {
                     let mut heard = world.lookup.candidates().iter().filter(|c| c.state == State::Heard);
                     let nearest = heard.next().map(|c| c.node);
-                    let next = world.lookup.poll_next(&world.config);
+                    let next = world.lookup.poll_next(world.config.alpha, &world.config);
                     assert!(next.is_none() || next == nearest, "the nearest is asked first");
                     under_way.extend(next);
                     *seen.entry(if next.is_some() { "asked" } else { "nobody to ask" }).or_default() += 1;
@@ -243,7 +243,7 @@ fn random_answers_break_no_invariant_and_every_lookup_ends() {
             check(&world, k);
         }
         loop {
-            under_way.extend(world.lookup.poll_next(&world.config));
+            under_way.extend(world.lookup.poll_next(world.config.alpha, &world.config));
             let Some(node) = under_way.pop() else { break };
             world.lookup.on_response(node);
             check(&world, k);
