@@ -34,12 +34,14 @@ fn a_simulation_repeats_on_any_number_of_threads_and_at_both_fidelities() {
 fn what_cannot_be_simulated_is_refused_in_a_sentence() {
     let home = Home::new();
     let refused = |args: &[&str]| failure(home.path(), &[&["sim"], args].concat());
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["--nodes", "0"], "error: a network has from 2 to 16777216 nodes, not 0\n"),
         (&["--alpha", "0"], "error: the setting lookup.alpha is 0; it has to be at least 1\n"),
         (&["--k", "17"], "error: the setting table.k is 17; a FINDNODE is answered with at most 16 nodes\n"),
         (&["--threads", "0"], "error: the number of threads has to be at least 1\n"),
         (&["--loss", "1"], "error: the loss is a share from 0 to below 1, not 1\n"),
+        (&["--loss", "-0.1"], "error: the loss is a share from 0 to below 1, not -0.1\n"),
+        (&["--jitter", "-1"], "error: the jitter is from 0 to 60000 milliseconds, not -1\n"),
         (&["--dead", "1.5"], "error: the share of the dead is a share from 0 to below 1, not 1.5\n"),
         (&["--settle", "0"], "error: the time to settle has to be from 1 second to 30 days, not 0 s\n"),
         (&["--watch", "0"], "error: the time of the lookups has to be from 1 second to 30 days, not 0 s\n"),

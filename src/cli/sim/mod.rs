@@ -71,19 +71,19 @@ pub(super) struct Args {
     #[arg(long, value_name = "MODEL")]
     latency: Option<Latency>,
     /// Milliseconds by which a packet may be slower than its latency, evenly spread [default: 0]
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     jitter: Option<f64>,
     /// Share of the packets that are lost, 0 to below 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     loss: Option<f64>,
     /// Share of the packets that arrive twice, 0 to below 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     duplicate: Option<f64>,
     /// Share of the packets that are held up and overtaken by others, 0 to below 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     reorder: Option<f64>,
     /// Share of the nodes that stand in the tables and no longer answer when the lookups begin, 0 to below 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     dead: Option<f64>,
     /// Concurrent requests of a lookup [default: 3]
     #[arg(long, value_name = "N")]
