@@ -137,7 +137,7 @@ fn run(rows: &[Row]) -> Result<(), String> {
     };
     for row in rows {
         let Row { nodes, lookups, alpha, .. } = *row;
-        let theory = Ideal { nodes, k: K, alpha, latency: LATENCY }.hops(20_000, SEED);
+        let theory = Ideal { nodes, k: K, alpha, latency: LATENCY, bonding: true }.hops(20_000, SEED);
         let uniform = row.in_own_process()?;
         let diverse = Row { choice: Choice::Diverse, ..*row }.in_own_process()?;
         let published = PUBLISHED.iter().find(|(of, _)| alpha == 3 && *of == nodes).map(|(_, hops)| *hops);

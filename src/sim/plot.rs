@@ -519,7 +519,7 @@ mod tests {
     fn there_is_a_picture_for_whatever_the_report_has() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
-        let ideal = Ideal { nodes: 1000, k: 16, alpha: 3, latency: Latency::Constant { ms: 50.0 } };
+        let ideal = Ideal { nodes: 1000, k: 16, alpha: 3, latency: Latency::Constant { ms: 50.0 }, bonding: true };
         let theory = ideal.hops(2000, 1);
         let mut report = report();
         let written = write(dir, &report, Some(&theory)).unwrap();

@@ -208,7 +208,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 /// Writes the plots and says on standard error where they are: standard output is the report's.
 fn write_plots(dir: &Path, setup: &Setup, report: &Report) -> Result<(), Failure> {
     let Setup { nodes, k, alpha, seed, .. } = *setup;
-    let theory = Ideal { nodes, k, alpha, latency: setup.network.latency }.hops(IDEAL_LOOKUPS, seed);
+    let theory = Ideal { nodes, k, alpha, latency: setup.network.latency, bonding: true }.hops(IDEAL_LOOKUPS, seed);
     let written = plot::write(dir, report, Some(&theory)).map_err(Failure::runtime)?;
     let lines: String = written.iter().map(|path| format!("plot: {}\n", path.display())).collect();
     // Where standard error is closed there is nobody to tell.
