@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command as Process, ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kadnode::proto::config::{Config, K};
 use kadnode::proto::engine::{Command, CommandId, Reply};
@@ -226,6 +226,8 @@ impl Row {
         let truth = Truth::new((0..self.nodes).map(|node| (*population.id(node), node as u32)));
         let mut world = World::new(population.clone(), config, Network::new(LATENCY), Fidelity::Message, SEED, threads);
         world.warm(self.choice);
+        // Filled tables are those of a network that has run for a while.
+        let start = world.now();
 
         let mut rng = StdRng::seed_from_u64(SEED);
         for number in 0..self.lookups {
@@ -233,14 +235,14 @@ impl Row {
             rng.fill(&mut target);
             let asker = rng.random_range(0..self.nodes);
             let command = Command::Lookup { target: PublicKey(target), until_found: false };
-            world.command(asker, Time(number as u64 * self.every), CommandId(number as u64), command);
+            world.command(asker, Time(start.0 + number as u64 * self.every), CommandId(number as u64), command);
         }
         let begun = Instant::now();
         let (mut hops, mut found, mut done) = (Vec::new(), 0usize, 0);
         // The last lookup is over long before a minute after it began.
         let end = self.lookups as u64 * self.every / 1_000_000 + 60;
         for second in 1..=end {
-            world.run_until(Time::from_secs(second));
+            world.run_until(start + Duration::from_secs(second));
             for (_, asker, _, reply) in world.take_replies() {
                 done += 1;
                 let Reply::Lookup(report) = reply else { continue };
@@ -254,6 +256,7 @@ impl Row {
             }
         }
         let seconds = begun.elapsed().as_secs_f64();
+        assert_eq!(done, self.lookups, "lookups were not answered");
 
         let summary = Summary::of(hops);
         Measured {
