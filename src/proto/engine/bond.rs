@@ -1,22 +1,21 @@
-//! Requests and their ends: PINGs, the endpoint proofs that come of them, and the errands that need those.
+//! Requests and their ends: PINGs, and the endpoint proofs that come of them.
 //!
 //! An endpoint proof belongs to (node ID, IP address, UDP port). It is given by a PONG that carries our PING's hash, is
 //! signed by the node that we pinged, and came from the very address that we pinged; a handle stands for just that
 //! triple.
 
 use std::iter;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::errands::{Errand, ErrandId, Goal, Stage};
+use super::errands::{ErrandId, Goal, Stage};
 use super::proofs::Known;
 use super::requests::{Asked, Request};
-use super::{CommandError, CommandId, Engine, MAX_QUIET, Output, Pinged, Removal, Reply, RequestId, Timer};
+use super::{CommandError, Engine, MAX_QUIET, Pinged, Removal, Reply, RequestId, Timer};
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::{Contact, reaches};
 use crate::proto::table::{Offer, Proof, Refusal, Verdict};
 use crate::proto::time::{Secs, Time};
-use crate::proto::wire::{EnrRequest, FindNode, Message, Ping, Pong};
+use crate::proto::wire::{FindNode, Message, Ping, Pong};
 
 /// Why a PING is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +175,7 @@ impl<C: Contacts> Engine<C> {
     }
 
     /// Sends a request, unless too much is under way.
-    fn request(&mut self, now: Time, node: NodeRef, asked: Asked, message: Message) -> Option<RequestId> {
+    pub(super) fn request(&mut self, now: Time, node: NodeRef, asked: Asked, message: Message) -> Option<RequestId> {
         let addr = self.contacts.endpoint(node).udp_addr();
         let limits = &self.config.requests;
         let full = !asked.is_back() && self.requests.own() >= self.own_places();
@@ -265,17 +264,6 @@ impl<C: Contacts> Engine<C> {
         self.ask_again(now, id);
     }
 
-    /// Whether a node is merely asked on the way of refreshes: it is no member for that. Who is asked first is whom
-    /// everybody knows, and tables would all hold the same few.
-    fn is_passing(&self, node: NodeRef) -> bool {
-        let mut errands = self.errands.to(node).peekable();
-        errands.peek().is_some()
-            && errands.all(|(_, errand)| {
-                matches!(errand.goal, Goal::Nodes(lookup)
-                    if self.lookups.get(&lookup).is_some_and(|task| task.is_refresh()))
-            })
-    }
-
     /// Sends a request of a lookup once more, the very same, when its answer is late: a packet may have been lost, and
     /// right after the bond a FINDNODE can be at the node before the PONG that entitles us to it, and is dropped then.
     ///
@@ -333,18 +321,6 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    fn waiting_for_turn(&self, node: NodeRef) -> Vec<ErrandId> {
-        self.errands.to(node).filter(|(_, errand)| errand.stage == Stage::Turn).map(|(id, _)| id).collect()
-    }
-
-    /// A FINDNODE to the node is over: the next errand has its turn.
-    pub(super) fn next_turn(&mut self, now: Time, node: NodeRef) {
-        let next = self.errands.to(node).find(|(_, errand)| errand.stage == Stage::Turn).map(|(id, _)| id);
-        if let Some(next) = next {
-            self.advance(now, next);
-        }
-    }
-
     /// The node has answered what it answers only to those whose proof it has.
     pub(super) fn on_served(&mut self, now: Time, node: NodeRef) {
         if !self.table.endorse(node, now, &self.contacts) && self.proofs.contains(node) {
@@ -387,220 +363,8 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    /// Starts an errand; when nothing can be sent it fails at once, and `None` is returned.
-    pub(super) fn start_errand(&mut self, now: Time, node: NodeRef, goal: Goal) -> Option<ErrandId> {
-        if self.errands.len() >= self.config.requests.max_pending {
-            self.counters.not_sent += 1;
-            return None;
-        }
-        let errand = Errand { node, goal, stage: Stage::Quiet(now), failed: false };
-        let id = self.errands.insert(errand);
-        let addr = self.contacts.endpoint(node).udp_addr();
-        if let Some((until, _)) = self.quiet.iter().find(|(until, quiet)| *quiet == addr && *until > now) {
-            let until = *until;
-            self.set_stage(id, Stage::Quiet(until));
-            if let Goal::Nodes(lookup) = goal {
-                self.on_query_late(lookup, node);
-            }
-            return Some(id);
-        }
-        self.advance(now, id).then_some(id)
-    }
-
-    /// Takes an errand on: the request itself when the node has a proof of us, else a PING. Says whether it goes on.
-    fn advance(&mut self, now: Time, id: ErrandId) -> bool {
-        let Some(errand) = self.errands.get(id) else { return false };
-        let (node, stage) = (errand.node, errand.stage);
-        let endorsed = self.known(node).endorsed.within(self.config.endorsement_lasts, now);
-        // After its wait an errand asks anyway: a node that remembers us from before has no reason to ping.
-        let waited = matches!(stage, Stage::AwaitsPing(_) | Stage::Turn);
-        if endorsed || waited {
-            return self.make_request(now, id);
-        }
-        if self.ping(now, node, Why::OwnAccord) {
-            self.set_stage(id, Stage::Pinged);
-            return true;
-        }
-        self.fail_errand(now, id, CommandError::Busy);
-        false
-    }
-
-    fn make_request(&mut self, now: Time, id: ErrandId) -> bool {
-        let Some(errand) = self.errands.get(id) else { return false };
-        let (node, goal) = (errand.node, errand.goal);
-        if let Goal::Nodes(lookup) = goal
-            && self.requests.is_asked(node, self.contacts.endpoint(node).udp_addr())
-        {
-            self.set_stage(id, Stage::Turn);
-            self.on_query_late(lookup, node);
-            return true;
-        }
-        let expiration = self.expiration(now);
-        let sent = match goal {
-            Goal::Nodes(lookup) => self.lookups.get(&lookup).map(|task| task.target).and_then(|target| {
-                let message = Message::FindNode(FindNode { target, expiration });
-                self.request(now, node, Asked::FindNode { errand: id, received: 0, begun: false, first: 0 }, message)
-            }),
-            Goal::Record(_) => {
-                self.request(now, node, Asked::Record { errand: id }, Message::EnrRequest(EnrRequest { expiration }))
-            }
-        };
-        match sent {
-            Some(request) => {
-                self.set_stage(id, Stage::Requested(request));
-                true
-            }
-            None => {
-                self.fail_errand(now, id, CommandError::Busy);
-                false
-            }
-        }
-    }
-
-    /// The node has answered our PING. If it has no proof of us yet its own PING is on the way.
-    fn await_ping_back(&mut self, now: Time, id: ErrandId, known: Known, rtt: Duration) {
-        if known.endorsed.within(self.config.endorsement_lasts, now) {
-            self.make_request(now, id);
-            return;
-        }
-        let (low, high) = self.config.requests.ping_back;
-        self.set_stage(id, Stage::AwaitsPing(now + (2 * rtt).clamp(low, high)));
-    }
-
-    pub(super) fn on_errand_deadline(&mut self, now: Time, id: ErrandId) {
-        self.advance(now, id);
-    }
-
-    /// A request failed. The node may have forgotten us, or our PONG may have been lost: bond again, once.
-    fn retry_or_fail(&mut self, now: Time, id: ErrandId, error: CommandError) {
-        let Some(errand) = self.errands.get_mut(id) else { return };
-        let node = errand.node;
-        if errand.failed || error != CommandError::Timeout {
-            self.fail_errand(now, id, error);
-            return;
-        }
-        errand.failed = true;
-        // A replacement has it in both places.
-        self.table.forget_endorsement(node, &self.contacts);
-        if self.proofs.contains(node) {
-            let known = Known { endorsed: Secs::NEVER, ..self.proofs.get(node) };
-            self.proofs.put(node, known, self.config.max_proofs);
-        }
-        self.set_stage(id, Stage::Pinged);
-        self.advance(now, id);
-    }
-
-    pub(super) fn fail_errand(&mut self, now: Time, id: ErrandId, error: CommandError) {
-        self.cancel_errand_timer(id);
-        let Some(errand) = self.errands.remove(id) else { return };
-        match errand.goal {
-            Goal::Nodes(lookup) => self.on_query_failed(now, lookup, errand.node),
-            Goal::Record(Some(command)) => self.reply(command, Reply::Failed(error)),
-            Goal::Record(None) => {}
-        }
-    }
-
-    /// Drops an errand whose result nobody wants any more, with its request.
-    pub(super) fn drop_errand(&mut self, now: Time, id: ErrandId) {
-        self.cancel_errand_timer(id);
-        if let Some(errand) = self.errands.remove(id)
-            && let Stage::Requested(request) = errand.stage
-        {
-            self.take_request(request);
-            self.next_turn(now, errand.node);
-        }
-    }
-
-    fn cancel_errand_timer(&mut self, id: ErrandId) {
-        if let Some(errand) = self.errands.get(id)
-            && let Stage::Quiet(at) | Stage::AwaitsPing(at) = errand.stage
-        {
-            self.timers.cancel(at, Timer::Errand(id));
-        }
-    }
-
-    fn set_stage(&mut self, id: ErrandId, stage: Stage) {
-        self.cancel_errand_timer(id);
-        if let Stage::Quiet(at) | Stage::AwaitsPing(at) = stage {
-            self.timers.set(at, Timer::Errand(id));
-        }
-        if let Some(errand) = self.errands.get_mut(id) {
-            errand.stage = stage;
-        }
-    }
-
-    /// A peer has told the sequence number of its record. A member's is fetched when we have none or an older one.
-    pub(super) fn on_record_seq(&mut self, now: Time, node: NodeRef, seq: Option<u64>) {
-        let Some(seq) = seq else { return };
-        if !self.config.fetch_records || self.table.get(node, &self.contacts).is_none() {
-            return;
-        }
-        let stale = self.records.get(&node).is_none_or(|record| record.seq() < seq);
-        let under_way = self.errands.to(node).any(|(_, errand)| errand.goal == Goal::Record(None));
-        let quiet = self.is_quiet(now, self.contacts.endpoint(node).udp_addr());
-        let endorsed = self.known(node).endorsed.within(self.config.endorsement_lasts, now);
-        // It is no hurry: whom this passes over is checked again soon, and says its number again.
-        if stale && !under_way && !quiet && endorsed && self.has_proved(now, node) {
-            self.start_errand(now, node, Goal::Record(None));
-        }
-    }
-
     /// Whether an address is that of a stranger which has just pinged us for the first time.
     pub(super) fn is_quiet(&self, now: Time, addr: SocketAddr) -> bool {
         self.quiet.iter().any(|(until, quiet)| *quiet == addr && *until > now)
-    }
-
-    pub(super) fn command_ping(&mut self, now: Time, command: CommandId, contact: &Contact) {
-        match self.reachable(contact) {
-            Ok(node) if self.pings_wanted.len() < self.config.requests.max_pending => {
-                self.pings_wanted.push((node, command));
-                if !self.ping(now, node, Why::OwnAccord) {
-                    self.pings_wanted.pop();
-                    self.reply(command, Reply::Failed(CommandError::Busy));
-                }
-            }
-            Ok(_) => self.reply(command, Reply::Failed(CommandError::Busy)),
-            Err(error) => self.reply(command, Reply::Failed(error)),
-        }
-    }
-
-    pub(super) fn command_record(&mut self, now: Time, command: CommandId, contact: &Contact) {
-        let started = self.reachable(contact).and_then(|node| {
-            let goal = Goal::Record(Some(command));
-            // An errand that fails at once has told the command so.
-            if self.errands.len() < self.config.requests.max_pending {
-                self.start_errand(now, node, goal);
-                Ok(())
-            } else {
-                Err(CommandError::Busy)
-            }
-        });
-        if let Err(error) = started {
-            self.reply(command, Reply::Failed(error));
-        }
-    }
-
-    /// The handle of a contact that an application or a file named, if it can be sent to.
-    pub(super) fn reachable(&mut self, contact: &Contact) -> Result<NodeRef, CommandError> {
-        if contact.key == *self.local_key() {
-            return Err(CommandError::Itself);
-        }
-        let (ip, port) = (contact.endpoint.ip, contact.endpoint.udp);
-        let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-        if port == 0 || ip.is_unspecified() || ip.is_multicast() || broadcast {
-            return Err(CommandError::Unreachable);
-        }
-        if !reaches(self.local.node.bound.ip(), ip) {
-            return Err(CommandError::OtherFamily);
-        }
-        self.contacts.intern(contact).ok_or(CommandError::Busy)
-    }
-
-    pub(super) fn reply(&mut self, command: CommandId, reply: Reply) {
-        self.out.push_back(Output::Reply(command, reply));
-    }
-
-    fn take_pings_wanted(&mut self, node: NodeRef) -> Vec<CommandId> {
-        self.pings_wanted.extract_if(.., |(wanted, _)| *wanted == node).map(|(_, command)| command).collect()
     }
 }

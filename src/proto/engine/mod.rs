@@ -24,6 +24,7 @@
 //! queue, map and list has a bound in [`Config`]. Nothing is allocated for what is empty.
 
 mod bond;
+mod commands;
 mod counters;
 mod errands;
 mod former;

@@ -7,5 +7,6 @@ mod lookups;
 mod net;
 mod peers;
 mod random;
+mod refresh;
 mod repeats;
 mod upkeep;

@@ -1,0 +1,177 @@
+//! Refreshes: whom they ask, whom they take in, how often they come, and that they mend a network.
+
+use std::time::Duration;
+
+use super::net::*;
+use crate::proto::config::Config;
+use crate::proto::engine::{Event, Origin};
+use crate::proto::identity::{Contact, PublicKey};
+use crate::proto::time::Time;
+use crate::proto::wire::Message;
+
+#[test]
+fn a_node_that_died_and_came_back_is_found_again() {
+    let mut net = small_network(12);
+    net.stop(5);
+    let gone = net.contact(5);
+    net.run(secs(600));
+    for at in (0..12).filter(|at| *at != 5) {
+        assert!(!net.is_member(at, &gone));
+    }
+    net.start(5);
+    let bootnode = net.contact(0);
+    net.bootnode(5, bootnode);
+    net.run(secs(120));
+    assert_all_know_all(&net, 0..12);
+}
+
+fn small_network(size: u64) -> Net {
+    let mut net = Net::unsealed(11);
+    for n in 0..size {
+        net.add(n + 1, addr(&format!("10.0.0.{}:30303", n + 1)), Config::default());
+        if n > 0 {
+            let bootnode = net.contact(0);
+            net.bootnode(n as usize, bootnode);
+        }
+    }
+    net.run(secs(900));
+    assert_all_know_all(&net, 0..size as usize);
+    net
+}
+
+fn assert_all_know_all(net: &Net, nodes: std::ops::Range<usize>) {
+    for at in nodes.clone() {
+        for other in nodes.clone().filter(|other| *other != at) {
+            assert!(net.is_member(at, &net.contact(other)), "{at} does not know {other}");
+        }
+    }
+}
+
+#[test]
+fn the_halves_of_a_split_network_find_each_other_again() {
+    // Through the bootnode that all of them know, or through former members when it is gone for good.
+    for bootnode in [true, false] {
+        let mut net = small_network(12);
+        if !bootnode {
+            net.stop(0);
+        }
+        let alive = usize::from(!bootnode)..12;
+        let half = |addr: std::net::SocketAddr| match addr.ip() {
+            std::net::IpAddr::V4(ip) => ip.octets()[3] <= 6,
+            std::net::IpAddr::V6(_) => unreachable!(),
+        };
+        net.cut = Some(Box::new(move |from, to| half(from) != half(to)));
+        net.run(secs(2 * 3600));
+        for at in alive.clone() {
+            for other in alive.clone().filter(|other| (*other < 6) != (at < 6)) {
+                assert!(!net.is_member(at, &net.contact(other)), "the halves have dropped each other");
+            }
+        }
+        net.cut = None;
+        net.run(secs(600));
+        assert_all_know_all(&net, alive);
+    }
+}
+
+const A: &str = "10.0.0.2:30303";
+
+/// Has all peers answer for a time: PINGs with a PING and a PONG, FINDNODEs with those whom `named` tells of.
+fn answer_all(net: &mut Net, time: Duration, mut named: impl FnMut(&Net, usize, PublicKey) -> Vec<usize>) {
+    let end = net.now + time;
+    while net.step(end) {
+        for peer in 0..net.peers.len() {
+            for got in net.claim_all(peer) {
+                match got.message {
+                    Message::Ping(_) => {
+                        net.send_ping(peer);
+                        net.send_pong(peer, got.hash);
+                    }
+                    Message::FindNode(find) => {
+                        let named = named(net, peer, find.target);
+                        let named: Vec<Contact> = named.into_iter().map(|peer| net.peer_contact(peer)).collect();
+                        net.send_neighbors(peer, &named);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refresh_asks_two_and_takes_in_whom_they_know_nearest_to_the_target() {
+    // A table of one, and room in all other buckets.
+    let mut config = Config::default();
+    config.table.k = 1;
+    config.refresh.min = secs(3600);
+    let mut net = Net::alone(config);
+    let own = key(1);
+    let teller = net.peer(2, addr(A));
+    let strangers: Vec<usize> = (0..40).map(|n| net.peer(100 + n, addr(&format!("10.1.0.{n}:30303")))).collect();
+    net.bond(teller);
+    let (mut way, mut asked) = (None, Vec::new());
+    answer_all(&mut net, secs(5), |net, peer, target| {
+        if way.is_none() && target != *own.public_key() {
+            let id = |peer: usize| net.peers[peer].key.id();
+            let bucket = |peer: usize| own.id().log_distance(&id(peer));
+            let distance = |peer: usize| target.node_id().distance(&id(peer));
+            let mut near: Vec<usize> = strangers.iter().copied().filter(|s| bucket(*s) != bucket(teller)).collect();
+            near.sort_by_key(|stranger| distance(*stranger));
+            let nearest = near[0];
+            let on_the_way =
+                near.into_iter().find(|s| bucket(*s) != bucket(nearest) && distance(*s) < distance(teller));
+            way = on_the_way.map(|on_the_way| (target, on_the_way, nearest));
+        }
+        match way {
+            Some((sought, on_the_way, nearest)) if sought == target => {
+                asked.push(peer);
+                vec![if peer == teller { on_the_way } else { nearest }]
+            }
+            _ => vec![],
+        }
+    });
+    let (_, on_the_way, nearest) = way.expect("one of the targets has two strangers near it");
+    assert_eq!(asked, [teller, on_the_way]);
+    assert!(net.is_member(0, &net.peer_contact(nearest)));
+    // It has proved itself, and there is room for it; but it was only asked on the way.
+    assert!(net.is_bonded(on_the_way) && !net.is_member(0, &net.peer_contact(on_the_way)));
+
+    // The next refresh looks for whom it knows to belong into an empty place, and tries whom others name as well.
+    let contact = net.peer_contact(on_the_way);
+    let mut sought = 0;
+    answer_all(&mut net, secs(3700), |_, _, target| {
+        sought += usize::from(target == contact.key);
+        if target == contact.key { vec![on_the_way] } else { vec![] }
+    });
+    assert_eq!(sought, 1, "nobody is nearer than the target itself");
+    assert!(net.is_member(0, &contact));
+}
+
+#[test]
+fn refreshes_become_rare_when_nothing_is_gained() {
+    let mut net = small_network(6);
+    net.nodes.iter_mut().for_each(|node| node.events.clear());
+    net.run(secs(3600));
+    let refreshes = |net: &Net| {
+        let events = net.nodes[0].events.iter();
+        let refresh = |event: &Event| matches!(event, Event::LookupFinished { origin: Origin::Itself, .. });
+        events.filter(|(_, event)| refresh(event)).map(|(at, _)| *at).collect::<Vec<Time>>()
+    };
+    let times = refreshes(&net);
+    for pair in times.windows(2) {
+        let gap = pair[1].since(pair[0]);
+        assert!(secs(105) <= gap && gap <= secs(121), "{gap:?}: two minutes, or up to an eighth less");
+    }
+    assert!(times.len() >= 29);
+    // A new member makes the next one come soon, and after that they thin out again.
+    net.add(77, addr("10.0.0.77:30303"), Config::default());
+    let bootnode = net.contact(0);
+    net.bootnode(6, bootnode);
+    let from = net.now;
+    net.run(secs(300));
+    let gaps: Vec<_> = refreshes(&net).into_iter().filter(|at| *at > from).collect();
+    let gaps: Vec<_> = gaps.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+    // A second, and the time that the lookups take, one request at a time.
+    assert!(gaps[0] <= ms(1500), "{gaps:?}");
+    assert!(gaps.windows(2).all(|pair| pair[1] > pair[0]), "{gaps:?}");
+}
