@@ -82,7 +82,7 @@ fn network(criterion: &mut Criterion, nodes: usize) {
 fn fill(ids: &Ids, config: &TableConfig, rng: &mut StdRng) -> Table {
     let truth = Truth::new(ids.ids.iter().copied().zip(0..));
     let own = ids.ids[0];
-    let mut table = Table::new(own);
+    let mut table = Table::new(own, rng.random());
     for log in (1..=256).rev() {
         let bucket = truth.bucket(&own, log);
         let full = bucket.len().min(config.k);

@@ -99,8 +99,8 @@ pub struct TableConfig {
     pub table_per_v6_prefix: usize,
     /// Spare private networks those limits (loopback always is): on, since a private network is often a single /24.
     pub exempt_lan: bool,
-    /// Prefer nodes that make a bucket more diverse, where there is a choice: on. Off gives a uniform sample, of which the
-    /// published theory speaks; lookups are a little longer then.
+    /// Prefer nodes that make a bucket more diverse, and of equals an unbiased sample, where there is a choice: on. Off, the
+    /// first to come stay while they live; lookups are a little longer then.
     pub diverse: bool,
     /// Failed checks in a row after which a member is dropped: 3. Lower loses nodes to lost packets.
     pub max_fails: u8,
@@ -117,7 +117,8 @@ pub struct TableConfig {
     pub min_check: Duration,
     /// Upper bound of the same: 30 min.
     pub max_check: Duration,
-    /// Below this age a member of a full bucket may have to yield to one that makes the bucket more diverse: 1 h.
+    /// Below this age a member of a full bucket may have to yield to one that makes the bucket more diverse or comes first
+    /// in the random order of the table: 1 h.
     pub settled_age: Duration,
     /// A member that proves itself at a new endpoint is moved there when its last proof at the old one is older than
     /// this: 30 s. Lower lets nodes with two addresses flap.
@@ -221,9 +222,9 @@ pub struct RefreshConfig {
     pub enabled: bool,
     /// Time to the next random lookup after one that found new members: 1 s. It doubles when nothing new was found.
     pub min: Duration,
-    /// Its upper bound while the far buckets have room: 2 min.
+    /// Its upper bound while the far buckets have room, or an eighth of the table is not yet settled: 2 min.
     pub max_room: Duration,
-    /// Its upper bound when they are full: 30 min, as in geth.
+    /// Its upper bound after that: 30 min, as in geth.
     pub max_full: Duration,
     /// First wait before a silent bootnode is tried again: 0.25 s, doubling.
     pub retry_min: Duration,

@@ -11,6 +11,7 @@ pub mod crypto;
 pub mod engine;
 pub mod identity;
 pub mod lookup;
+pub(crate) mod random;
 pub mod table;
 pub mod time;
 pub mod wire;

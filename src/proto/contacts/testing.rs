@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Contacts, NodeRef};
 use crate::proto::identity::{Contact, Endpoint, NodeId, PublicKey};
+use crate::proto::random::mix;
 
 #[derive(Clone, Debug)]
 pub(crate) struct ChosenIds {
@@ -53,7 +54,7 @@ impl Contacts for ChosenIds {
 }
 
 /// The ID in the bucket of log distance `log` as seen from `local`, in the sixteenth `subrange` of it. The low 32 bits of
-/// the distance are `tail` where the bucket is large enough to have them free.
+/// the distance are `tail`, and the 28 bits after the sixteenth follow from it, where the bucket is large enough.
 pub(crate) fn id_at(local: &NodeId, log: u16, subrange: u8, tail: u32) -> NodeId {
     let mut id = local.0;
     let mut flip = |bit: u16| id[31 - usize::from(bit / 8)] ^= 1 << (bit % 8);
@@ -64,7 +65,11 @@ pub(crate) fn id_at(local: &NodeId, log: u16, subrange: u8, tail: u32) -> NodeId
         }
     }
     if log > 36 {
-        (0..32).filter(|bit| tail >> bit & 1 == 1).for_each(flip);
+        (0..32).filter(|bit| tail >> bit & 1 == 1).for_each(&mut flip);
+    }
+    if log > 36 + 28 {
+        let spread = mix(0, u64::from(tail));
+        (0..28).filter(|bit| spread >> bit & 1 == 1).for_each(|bit| flip(log - 33 + bit));
     }
     NodeId(id)
 }

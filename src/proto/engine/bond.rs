@@ -13,7 +13,7 @@ use super::proofs::Known;
 use super::requests::{Asked, Request};
 use super::{CommandError, Engine, MAX_QUIET, Pinged, Removal, Reply, RequestId, Timer};
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::table::{Offer, Proof, Refusal, Verdict};
+use crate::proto::table::{Offer, Opening, Proof, Refusal, Verdict};
 use crate::proto::time::{Secs, Time};
 use crate::proto::wire::{FindNode, Message, Ping, Pong};
 
@@ -61,7 +61,7 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn ping_back(&mut self, now: Time, node: NodeRef, addr: SocketAddr) {
         let known = self.known(node);
         let proved = known.proved.within(self.config.proof_lasts, now) && !known.lost;
-        if (proved && !self.has_place(now, node, false)) || self.requests.ping_to(node, addr).is_some() {
+        if (proved && self.opening(now, node) != Some(Opening::Room)) || self.requests.ping_to(node, addr).is_some() {
             return;
         }
         if !known.proved.happened() {

@@ -43,8 +43,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 pub use self::counters::{Counters, Dropped};
 use self::errands::{ErrandId, Errands, LookupId, Stage};
@@ -164,12 +164,13 @@ impl<C: Contacts> Engine<C> {
     ) -> Result<Self, EngineError> {
         config.check()?;
         let local = Local::new(local)?;
+        let mut rng = StdRng::from_seed(seed);
         let mut engine = Self {
-            table: Table::new(local.node.key.id()),
+            table: Table::new(local.node.key.id(), rng.next_u64()),
             config,
             contacts,
             local,
-            rng: StdRng::from_seed(seed),
+            rng,
             epoch_unix_micros: 0,
             proofs: Proofs::default(),
             requests: Requests::default(),

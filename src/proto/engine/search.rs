@@ -8,7 +8,7 @@ use super::{CommandError, CommandId, Engine, Event, Found, LookupReport, Origin,
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::identity::{Contact, PublicKey, plausible, reaches};
 use crate::proto::lookup::{Lookup, State};
-use crate::proto::table::Closest;
+use crate::proto::table::{Closest, Opening};
 use crate::proto::time::Time;
 use crate::proto::wire::NodeEntry;
 
@@ -140,7 +140,7 @@ impl<C: Contacts> Engine<C> {
             let depth = task.lookup.get(asked).map_or(1, |candidate| candidate.depth).saturating_add(1);
             let added = task.lookup.add(node, depth, &self.contacts, &self.config.lookup);
             if !task.is_refresh() {
-                news |= self.hint_node(now, node);
+                news |= self.hint_node(now, node, Opening::EmptySixteenth);
             } else if added && self.contacts.id(node) == task.lookup.target() {
                 // Nobody is nearer.
                 task.lookup.stop();
@@ -264,7 +264,12 @@ impl<C: Contacts> Engine<C> {
             // Not those who were named on the way: everybody knows them, and tables would all hold the same few. Who is
             // nearest to a random target is anybody.
             if task.is_refresh() {
-                task.lookup.nearest_alive().for_each(|nearest| _ = self.hint_node(now, nearest.node));
+                let mut nearest: Vec<NodeRef> = task.lookup.nearest_alive().map(|candidate| candidate.node).collect();
+                // They belong in one place for the most part, and who comes first is pinged first.
+                nearest.sort_by_cached_key(|node| self.table.rank(self.contacts.id(*node)));
+                for node in nearest {
+                    self.hint_node(now, node, Opening::Rank);
+                }
             }
             self.on_refresh_ended(now);
         }
@@ -276,7 +281,7 @@ impl<C: Contacts> Engine<C> {
             return;
         }
         if let Some(node) = self.intern_hearsay(contact) {
-            self.hint_node(now, node);
+            self.hint_node(now, node, Opening::EmptySixteenth);
         }
     }
 

@@ -119,10 +119,6 @@ impl Entry {
         self.record &= LIVENESS;
     }
 
-    pub(super) fn is_added_after(&self, other: &Entry, now: Time) -> bool {
-        self.age(now) < other.age(now)
-    }
-
     fn set_rtt(&mut self, rtt: Duration) {
         self.rtt = steps(rtt);
     }

@@ -2,10 +2,14 @@
 //! "Kademlia Table").
 //!
 //! Every node in it, replacements too, has proved its endpoint. Members stand oldest first and are never displaced while
-//! they live, but for one case: a full bucket takes in a node that our own lookup found and that fills an empty
-//! sixteenth of the bucket's range, in place of a member under an hour old of a sixteenth with several. A bucket spread
-//! over its range shortens lookups; a stranger that merely pinged us never displaces anybody.
+//! they live, but in one case: a node that our own lookup found may take the place of one that has been a member of a
+//! full bucket for less than an hour. Where the newcomer fills an empty sixteenth of the bucket's range, one of a
+//! sixteenth with several has to yield: a bucket spread over its range shortens lookups. Else it has to come before a
+//! member of its own sixteenth in an order that is random for each table: whom others name most often, the oldest nodes
+//! and whoever pushes himself forward, would else be in everybody's table. A stranger that merely pinged us never
+//! displaces anybody.
 
+mod bucket;
 mod check;
 mod entry;
 mod subnets;
@@ -14,11 +18,13 @@ use arrayvec::ArrayVec;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
+use self::bucket::Bucket;
+pub use self::bucket::Opening;
 pub use self::entry::{Entry, Proof};
 use self::subnets::{Subnets, limited_prefix, limits};
 use crate::proto::config::{BUCKETS, K, TableConfig};
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::{NodeId, subrange};
+use crate::proto::identity::NodeId;
 use crate::proto::time::Time;
 
 /// The nodes of the table nearest to a target, nearest first.
@@ -67,51 +73,6 @@ pub enum Verdict {
     Removed(Option<NodeRef>),
 }
 
-#[derive(Clone, Debug, Default)]
-struct Bucket {
-    entries: Vec<Entry>,
-    replacements: Vec<Entry>,
-}
-
-impl Bucket {
-    /// The youngest unsettled member of a sixteenth that holds several, if the sixteenth of `place` is empty.
-    fn yielding(&self, place: &Place, now: Time, config: &TableConfig) -> Option<usize> {
-        if !config.diverse {
-            return None;
-        }
-        let counts = self.subrange_counts();
-        if counts[usize::from(subrange(place.below))] > 0 {
-            return None;
-        }
-        let mut youngest: Option<usize> = None;
-        for (at, entry) in self.entries.iter().enumerate() {
-            let crowded = counts[usize::from(entry.subrange())] > 1;
-            if crowded
-                && entry.age(now) < config.settled_age
-                && youngest.is_none_or(|y| !self.entries[y].is_added_after(entry, now))
-            {
-                youngest = Some(at);
-            }
-        }
-        youngest
-    }
-
-    /// The replacement that fills an empty sixteenth, the last one to prove itself among equals.
-    fn choose_replacement(&self, config: &TableConfig) -> Option<usize> {
-        let counts = self.subrange_counts();
-        let fills = |entry: &Entry| config.diverse && counts[usize::from(entry.subrange())] == 0;
-        (0..self.replacements.len()).max_by_key(|&at| (fills(&self.replacements[at]), at))
-    }
-
-    fn subrange_counts(&self) -> [u8; 16] {
-        let mut counts = [0; 16];
-        for entry in &self.entries {
-            counts[usize::from(entry.subrange())] += 1;
-        }
-        counts
-    }
-}
-
 /// Where an ID belongs.
 struct Place {
     id: NodeId,
@@ -132,6 +93,8 @@ impl Place {
 #[derive(Clone, Debug)]
 pub struct Table {
     local: NodeId,
+    /// What the order in a sixteenth follows from. Nobody else knows it.
+    salt: u64,
     /// By falling log distance: 256 first. Nothing stands behind the deepest bucket that was ever used.
     buckets: Vec<Bucket>,
     subnets: Subnets,
@@ -139,9 +102,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table for the node with this ID.
-    pub fn new(local: NodeId) -> Self {
-        Self { local, buckets: Vec::new(), subnets: Subnets::default(), len: 0 }
+    /// An empty table for the node with this ID. `salt`, a random number, decides whom it prefers of nodes that are
+    /// equally good.
+    pub fn new(local: NodeId, salt: u64) -> Self {
+        Self { local, salt, buckets: Vec::new(), subnets: Subnets::default(), len: 0 }
     }
 
     /// Members, replacements not counted.
@@ -185,24 +149,27 @@ impl Table {
         self.buckets.iter().enumerate().flat_map(|(at, b)| b.replacements.iter().map(move |entry| (log_of(at), entry)))
     }
 
-    /// Whether a node of this ID could become a member at once: its bucket has room, or it would make it more diverse.
-    /// `by_lookup` says that our own lookup found it.
-    pub fn has_place(
-        &self,
-        id: &NodeId,
-        by_lookup: bool,
-        now: Time,
-        contacts: &impl Contacts,
-        config: &TableConfig,
-    ) -> bool {
+    /// Why a node of this ID could become a member at once, if it could. To those that our own lookups have not found only
+    /// [`Opening::Room`] is open.
+    pub fn opening(&self, id: &NodeId, now: Time, contacts: &impl Contacts, config: &TableConfig) -> Option<Opening> {
         let place = self.place(id);
         match (place.log, self.bucket(place.log)) {
-            (0, _) => false,
-            (_, None) => true,
-            (_, Some(bucket)) if bucket.entries.iter().any(|entry| place.is_of(entry, contacts)) => false,
-            (_, Some(bucket)) if bucket.entries.len() < config.k => true,
-            (_, Some(bucket)) => by_lookup && bucket.yielding(&place, now, config).is_some(),
+            (0, _) => None,
+            (_, None) => Some(Opening::Room),
+            (_, Some(bucket)) if bucket.entries.iter().any(|entry| place.is_of(entry, contacts)) => None,
+            (_, Some(bucket)) => bucket.opening(place.below, self.salt, now, config).map(|(why, _)| why),
         }
+    }
+
+    /// The place of a node in the order of its sixteenth; the first comes first. See [`Opening::Rank`].
+    pub fn rank(&self, id: &NodeId) -> u64 {
+        bucket::rank(self.place(id).below, self.salt)
+    }
+
+    /// The members of full buckets that may have to yield to others of their sixteenth.
+    pub fn unsettled<'a>(&'a self, now: Time, config: &'a TableConfig) -> impl Iterator<Item = &'a Entry> {
+        let full = self.buckets.iter().filter(|bucket| bucket.entries.len() >= config.k && config.diverse);
+        full.flat_map(move |bucket| bucket.unsettled(now, config).map(|(_, entry)| entry))
     }
 
     /// The buckets that have room though the k nearest members are all nearer: each with a random one of its members.
@@ -271,21 +238,25 @@ impl Table {
         if let Some((_, old)) = old {
             entry.endorsed = entry.endorsed.max(old.endorsed);
         }
+        let salt = self.salt;
         let bucket = self.bucket_mut(log);
-        let yielding = if by_lookup { bucket.yielding(&place, now, config) } else { None };
-        if bucket.entries.len() < config.k {
-            bucket.entries.push(entry);
-            self.len += 1;
-            return Offer::Added;
+        match bucket.opening(place.below, salt, now, config) {
+            Some((_, None)) => {
+                bucket.entries.push(entry);
+                self.len += 1;
+                Offer::Added
+            }
+            Some((_, Some(at))) if by_lookup => {
+                let displaced = bucket.entries.remove(at);
+                bucket.entries.push(entry);
+                self.keep_as_replacement(log, displaced, contacts, config);
+                Offer::Displaced(displaced.node)
+            }
+            _ => {
+                self.keep_as_replacement(log, entry, contacts, config);
+                Offer::Replacement
+            }
         }
-        if let Some(at) = yielding {
-            let displaced = bucket.entries.remove(at);
-            bucket.entries.push(entry);
-            self.keep_as_replacement(log, displaced, contacts, config);
-            return Offer::Displaced(displaced.node);
-        }
-        self.keep_as_replacement(log, entry, contacts, config);
-        Offer::Replacement
     }
 
     /// Notes when we answered a PING of a member or replacement.

@@ -29,7 +29,7 @@ impl World {
     }
 
     fn with(config: TableConfig) -> Self {
-        Self { table: Table::new(LOCAL), contacts: ChosenIds::new(), config, now: Time::from_secs(1000) }
+        Self { table: Table::new(LOCAL, 0x5a17), contacts: ChosenIds::new(), config, now: Time::from_secs(1000) }
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -45,6 +45,26 @@ impl World {
     fn node_at(&mut self, log: u16, subrange: u8, ip: IpAddr) -> NodeRef {
         let tail = self.contacts.len() as u32;
         self.contacts.put(id_at(&LOCAL, log, subrange, tail), ip, 30303)
+    }
+
+    /// A node like [`World::node`] that comes before all members of its sixteenth in the order of the table, or after.
+    fn ranked(&mut self, log: u16, subrange: u8, before: bool) -> NodeRef {
+        loop {
+            let node = self.node(log, subrange);
+            let rank = self.rank(node);
+            let rivals = self.table.entries().filter(|(l, entry)| *l == log && entry.subrange() == subrange);
+            if rivals.map(|(_, entry)| self.rank(entry.node)).all(|rival| (rank < rival) == before) {
+                return node;
+            }
+        }
+    }
+
+    fn rank(&self, node: NodeRef) -> u64 {
+        self.table.rank(self.contacts.id(node))
+    }
+
+    fn opening(&self, node: NodeRef) -> Option<Opening> {
+        self.table.opening(self.contacts.id(node), self.now, &self.contacts, &self.config)
     }
 
     /// A node of the same ID in a /24 of its own.
@@ -178,25 +198,86 @@ fn with_a_crowd(world: &mut World) -> [NodeRef; 3] {
 fn a_node_found_by_lookup_displaces_the_youngest_of_a_crowded_sixteenth() {
     let mut world = World::new();
     let [oldest, middle, youngest] = with_a_crowd(&mut world);
-    let has_place = |world: &World, node, by_lookup| {
-        world.table.has_place(world.contacts.id(node), by_lookup, world.now, &world.contacts, &world.config)
-    };
-    let news: Vec<NodeRef> = [14, 14, 15, 15].into_iter().map(|subrange| world.node(256, subrange)).collect();
-    assert!(!has_place(&world, news[0], false) && has_place(&world, news[0], true));
+    let news = [world.node(256, 14), world.node(256, 15)];
+    assert_eq!(world.opening(news[0]), Some(Opening::EmptySixteenth));
     assert_eq!(world.inbound(news[0]), Offer::Replacement, "a stranger that pinged us displaces nobody");
     assert_eq!(world.found(news[0]), Offer::Displaced(youngest), "it was a replacement itself");
     assert_eq!(world.waiting(256), [youngest]);
-    assert!(!has_place(&world, news[1], true));
-    assert_eq!(world.found(news[1]), Offer::Replacement, "its sixteenth is no longer empty");
-    assert_eq!(world.found(news[2]), Offer::Displaced(middle));
-    assert_eq!(world.found(news[3]), Offer::Replacement);
+    let late = world.ranked(256, 14, false);
+    assert_eq!(world.opening(late), None);
+    assert_eq!(world.found(late), Offer::Replacement, "its sixteenth is no longer empty");
+    assert_eq!(world.found(news[1]), Offer::Displaced(middle));
     assert_eq!(world.members(256)[0], oldest);
-    assert_eq!(world.members(256)[14..], [news[0], news[2]]);
-    assert_eq!(world.waiting(256), [youngest, news[1], middle, news[3]]);
-    assert!(!has_place(&world, oldest, true), "it has one");
+    assert_eq!(world.members(256)[14..], news);
+    assert_eq!(world.waiting(256), [youngest, late, middle]);
+    assert_eq!(world.opening(oldest), None, "it is a member");
     let [in_an_empty_bucket, itself] = [world.node(255, 0), world.contacts.put(LOCAL, ip("20.9.9.9"), 30303)];
-    assert!(has_place(&world, in_an_empty_bucket, false));
-    assert!(!has_place(&world, itself, true));
+    assert_eq!(world.opening(in_an_empty_bucket), Some(Opening::Room));
+    assert_eq!(world.opening(itself), None);
+}
+
+#[test]
+fn a_node_found_by_lookup_displaces_a_member_of_its_sixteenth_that_comes_after_it() {
+    let mut world = World::new();
+    let members = world.full_bucket(200);
+    // Two in each even sixteenth.
+    let [first, last] = if world.rank(members[4]) < world.rank(members[5]) { [4, 5] } else { [5, 4] };
+    let [first, last] = [members[first], members[last]];
+    let news = world.ranked(200, 4, true);
+    assert_eq!(world.opening(news), Some(Opening::Rank));
+    assert_eq!(world.inbound(news), Offer::Replacement, "a stranger that pinged us displaces nobody");
+    assert_eq!(world.found(news), Offer::Displaced(last));
+    let late = world.ranked(200, 4, false);
+    assert_eq!(world.found(late), Offer::Replacement);
+    world.pass(64);
+    let younger = world.ranked(200, 4, true);
+    assert_eq!(world.found(younger), Offer::Displaced(first));
+    assert!(world.rank(younger) < world.rank(news));
+    let youngest = world.ranked(200, 4, true);
+    assert_eq!(
+        world.found(youngest),
+        Offer::Displaced(younger),
+        "the younger one yields, though the other is the last"
+    );
+    // Those two are the first of all by now, so it ends here.
+    assert_eq!(world.found(younger), Offer::Displaced(news));
+    for node in [first, last, late, news] {
+        assert_eq!(world.found(node), Offer::Replacement);
+    }
+}
+
+#[test]
+fn with_no_preference_nobody_is_displaced() {
+    let mut world = World::with(TableConfig { diverse: false, ..TableConfig::default() });
+    world.full_bucket(256);
+    for news in [world.node(256, 1), world.ranked(256, 0, true)] {
+        assert_eq!(world.opening(news), None);
+        assert_eq!(world.found(news), Offer::Replacement);
+    }
+    assert_eq!(world.table.unsettled(world.now, &world.config).count(), 0);
+}
+
+#[test]
+fn a_sixteenth_holds_a_uniform_sample_of_those_that_were_found_however_often_each_was() {
+    // One of 20 is named 20 times as often as any other, and first.
+    let mut chosen = [0; 20];
+    for seed in 0..2000 {
+        let mut world = World::new();
+        world.table = Table::new(LOCAL, seed);
+        for subrange in 1..16 {
+            world.member(256, subrange);
+        }
+        let nodes: Vec<NodeRef> = (0..20).map(|_| world.node(256, 0)).collect();
+        assert_eq!(world.found(nodes[0]), Offer::Added);
+        for node in &nodes[1..] {
+            world.found(*node);
+            world.found(nodes[0]);
+        }
+        let of_the_sixteenth = world.members(256).into_iter().find(|member| nodes.contains(member)).unwrap();
+        chosen[nodes.iter().position(|node| *node == of_the_sixteenth).unwrap()] += 1;
+    }
+    // 100 each are expected; five standard deviations are 49.
+    assert!(chosen.iter().all(|count| (51..=149).contains(count)), "{chosen:?}");
 }
 
 #[test]
@@ -208,11 +289,19 @@ fn nobody_is_displaced_after_an_hour_in_the_table() {
     let news = [world.node(256, 14), world.node(256, 15)];
     assert_eq!(world.found(news[0]), Offer::Displaced(youngest));
     assert_eq!(world.found(news[1]), Offer::Replacement);
+    // Now the lone ones are, too.
+    let [before, lone] = [world.ranked(256, 0, true), world.members(256)[2]];
+    assert_eq!(world.opening(before), Some(Opening::Rank));
+    world.pass(64);
+    let unsettled: Vec<NodeRef> = world.table.unsettled(world.now, &world.config).map(|entry| entry.node).collect();
+    assert_eq!(unsettled, news[..1]);
+    assert_eq!(world.found(before), Offer::Replacement);
+    assert_eq!(world.members(256)[2], lone);
     assert_eq!(world.members(256)[..2], [oldest, middle]);
 }
 
 #[test]
-fn nobody_is_displaced_when_only_lone_members_are_young() {
+fn an_empty_sixteenth_is_not_filled_when_only_lone_members_are_young() {
     let mut world = World::new();
     for _ in 0..3 {
         world.member(256, 13);
@@ -226,12 +315,19 @@ fn nobody_is_displaced_when_only_lone_members_are_young() {
 }
 
 #[test]
-fn of_members_equally_young_the_last_is_displaced() {
+fn of_members_equally_young_the_last_in_order_is_displaced() {
     let mut world = World::new();
-    let members = world.full_bucket(40);
-    for (subrange, displaced) in [(1, 15), (3, 13), (5, 11)] {
+    let mut members = world.full_bucket(40);
+    for subrange in [1, 3, 5] {
+        let crowded = |member: &&NodeRef| {
+            let same = |other: &&NodeRef| world.contacts.id(**other).log_distance(world.contacts.id(**member)) <= 35;
+            members.iter().filter(same).count() > 1
+        };
+        let last = *members.iter().filter(crowded).max_by_key(|member| world.rank(**member)).unwrap();
         let news = world.node(40, subrange);
-        assert_eq!(world.found(news), Offer::Displaced(members[displaced]));
+        assert_eq!(world.found(news), Offer::Displaced(last));
+        members.retain(|member| *member != last);
+        members.push(news);
     }
 }
 

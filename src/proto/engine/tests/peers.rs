@@ -26,7 +26,10 @@ pub(super) fn crowded_bucket(net: &mut Net) -> [usize; 3] {
     let same = *far[1..].iter().find(|n| place(n).subrange() == range).unwrap();
     let other = *far.iter().find(|n| place(n).subrange() != range).unwrap();
     let mut at = 1;
-    [far[0], same, other].map(|n| {
+    // Of the two the second has to yield, as the last in the order of the table.
+    let mut two = [far[0], same];
+    two.sort_by_key(|n| net.engine(0).table().rank(&key(*n).id()));
+    [two[0], two[1], other].map(|n| {
         at += 1;
         net.peer(n, addr(&format!("10.0.0.{at}:30303")))
     })

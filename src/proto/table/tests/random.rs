@@ -1,6 +1,6 @@
 //! Random actions, each compared with what a plain model says must come of it.
 //!
-//! The model counts and sorts everything anew, and shares no code with the table but `Entry`'s getters.
+//! The model counts and sorts everything anew, and shares no code with the table but `Entry`'s getters and the order in a sixteenth.
 
 use std::collections::BTreeMap;
 
@@ -108,12 +108,18 @@ fn predict_offer(world: &World, views: &Views, node: NodeRef, by_lookup: bool) -
         return (Offer::Added, view);
     }
     let age = |member: &NodeRef| world.table.get(*member, &world.contacts).unwrap().age(world.now);
+    let alone = in_sixteenth(world, &view.members, node) == 0;
     let mut yielding = view.members.clone();
-    yielding.retain(|member| age(member) < world.config.settled_age && in_sixteenth(world, &view.members, *member) > 1);
-    // The sort is stable, and of equals the last goes.
-    yielding.sort_by_key(|member| std::cmp::Reverse(age(member)));
+    yielding.retain(|member| {
+        let other = match alone {
+            true => in_sixteenth(world, &view.members, *member) > 1,
+            false => subrange(world, *member) == subrange(world, node) && world.rank(*member) > world.rank(node),
+        };
+        world.config.diverse && other && age(member) < world.config.settled_age
+    });
+    yielding.sort_by_key(|member| (std::cmp::Reverse(age(member)), world.rank(*member)));
     let offer = match yielding.last() {
-        Some(&old) if by_lookup && in_sixteenth(world, &view.members, node) == 0 => {
+        Some(&old) if by_lookup => {
             view.members.retain(|member| *member != old);
             view.members.push(node);
             view.waiting.push(old);
@@ -218,8 +224,8 @@ fn run(seed: u64, config: TableConfig, steps: usize, coverage: &mut Coverage) {
             0..55 => {
                 let by_lookup = rng.random();
                 let (offer, view) = predict_offer(&world, &before, node, by_lookup);
-                let id = world.contacts.id(node);
-                let has_place = world.table.has_place(id, by_lookup, world.now, &world.contacts, &world.config);
+                let opening = world.opening(node);
+                let has_place = opening == Some(Opening::Room) || by_lookup && opening.is_some();
                 assert_eq!(world.offer(node, by_lookup), offer, "{context:?}");
                 match offer {
                     Offer::Added | Offer::Displaced(_) => assert!(has_place, "{context:?}"),

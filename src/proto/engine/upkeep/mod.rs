@@ -1,16 +1,18 @@
 //! What the engine does of its own accord: checking members, refreshing the table, and finding a network at all.
 
+mod refresh;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use rand::RngExt;
-use rand::seq::IndexedRandom;
 
 use super::bond::Why;
 use super::{CommandError, Engine, Event, Origin, Removal, Timer};
 use crate::proto::config::Config;
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::{Contact, NodeId, PublicKey};
+use crate::proto::identity::{Contact, NodeId};
+use crate::proto::table::Opening;
 use crate::proto::time::Time;
 
 /// A configured contact.
@@ -45,18 +47,6 @@ pub(super) struct Upkeep {
 /// Checks started at a time; what else is due follows at once, but not in one burst.
 const CHECKS_AT_ONCE: usize = 16;
 const NEXT_CHECKS: Duration = Duration::from_millis(100);
-
-/// Random targets drawn for a refresh at most: enough for the places of the four farthest buckets.
-const TARGETS_DRAWN: usize = 128;
-
-/// Places that a refresh looks for somebody for, beside the own neighbourhood.
-const TARGETS: usize = 8;
-
-/// The next refresh follows soon when at least one member in this many has come in since the last one.
-const GAIN: usize = 8;
-
-/// The table counts as full when its farthest buckets are: this many, which is so in networks of some 100 nodes.
-const FAR_BUCKETS: u16 = 3;
 
 /// Where in the table an ID belongs: which bucket, and which sixteenth of it.
 type Place = (u16, u8);
@@ -242,10 +232,10 @@ impl<C: Contacts> Engine<C> {
 
 // Hints.
 impl<C: Contacts> Engine<C> {
-    /// Considers a node that a NEIGHBORS named: it is only a hint, and is pinged if it would have a place. Says whether it
-    /// has one.
-    pub(super) fn hint_node(&mut self, now: Time, node: NodeRef) -> bool {
-        if !self.config.refresh.enabled || !self.has_place(now, node, true) {
+    /// Considers a node that a NEIGHBORS named: it is only a hint, and is pinged if the table would gain by it at least
+    /// what `least` says. Says whether it would.
+    pub(super) fn hint_node(&mut self, now: Time, node: NodeRef, least: Opening) -> bool {
+        if !self.config.refresh.enabled || self.opening(now, node).is_none_or(|opening| opening < least) {
             return false;
         }
         if self.upkeep.hints.len() < self.config.lookup.max_hints
@@ -313,13 +303,13 @@ impl<C: Contacts> Engine<C> {
 
     fn would_try(&self, now: Time, node: NodeRef) -> bool {
         let addr = self.contacts.endpoint(node).udp_addr();
-        self.requests.ping_to(node, addr).is_none() && !self.is_quiet(now, addr) && self.has_place(now, node, true)
+        self.requests.ping_to(node, addr).is_none() && !self.is_quiet(now, addr) && self.opening(now, node).is_some()
     }
 
-    /// Whether a node could become a member at once.
-    pub(super) fn has_place(&self, now: Time, node: NodeRef, by_lookup: bool) -> bool {
-        self.table.has_place(self.contacts.id(node), by_lookup, now, &self.contacts, &self.config.table)
-            && self.table.admits_network(node, &self.contacts, &self.config.table)
+    /// Why a node could become a member at once, if it could.
+    pub(super) fn opening(&self, now: Time, node: NodeRef) -> Option<Opening> {
+        let opening = self.table.opening(self.contacts.id(node), now, &self.contacts, &self.config.table)?;
+        self.table.admits_network(node, &self.contacts, &self.config.table).then_some(opening)
     }
 }
 
@@ -404,107 +394,5 @@ impl<C: Contacts> Engine<C> {
         if let Some(at) = next {
             self.timers.set(at, Timer::Bootnodes);
         }
-    }
-}
-
-// Refresh.
-impl<C: Contacts> Engine<C> {
-    pub(super) fn on_refresh_due(&mut self, now: Time) {
-        self.upkeep.refresh_at = None;
-        if self.table.is_empty() {
-            self.seek_former(now);
-            return;
-        }
-        // Our own neighbourhood, which only we look for so closely, and some other places.
-        let own = *self.local_key();
-        let mut started = self.start_lookup(now, own, Origin::Itself, None).is_some();
-        for target in self.refresh_targets(now) {
-            started |= self.start_lookup(now, target, Origin::Refresh, None).is_some();
-        }
-        if !started {
-            self.set_refresh(Some(now + self.config.refresh.min));
-        }
-        // The halves of a network that was split find each other again through bootnodes that all know.
-        let bootnode = self.upkeep.bootnodes.choose(&mut self.rng).map(|bootnode| bootnode.node);
-        if let Some(bootnode) = bootnode {
-            self.ping(now, bootnode, Why::OwnAccord);
-        }
-    }
-
-    /// Looks around sooner than was planned.
-    pub(super) fn refresh_soon(&mut self, now: Time) {
-        let soon = now + self.config.refresh.min;
-        if let Some(at) = self.upkeep.refresh_at.filter(|at| *at > soon && !self.table.is_empty()) {
-            self.upkeep.refresh_every = self.config.refresh.min;
-            self.set_refresh(Some(at.min(soon)));
-        }
-    }
-
-    /// A lookup of the refresh task has ended. When it was the last, the next follow soon while the table gains by them,
-    /// and ever later when it does not.
-    pub(super) fn on_refresh_ended(&mut self, now: Time) {
-        if self.table.is_empty() || self.lookups.values().any(|task| task.is_upkeep()) {
-            return;
-        }
-        let config = &self.config.refresh;
-        let far = 257 - FAR_BUCKETS..=256;
-        let full = far.into_iter().all(|log| self.table.bucket_len(log) >= self.config.table.k);
-        let longest = if full { config.max_full } else { config.max_room };
-        let every = match (self.upkeep.refresh_every, self.upkeep.gained) {
-            // The first look around is over, and has shown only the neighbourhood.
-            (Duration::ZERO, _) => Duration::from_millis(1),
-            (_, gained) if GAIN * gained as usize >= self.table.len() => config.min,
-            (last, _) => (last * 2).clamp(config.min, longest.max(config.min)),
-        };
-        self.upkeep.refresh_every = every;
-        self.upkeep.gained = 0;
-        // Up to an eighth earlier, so that nodes that started together do not stay together.
-        let early = self.upkeep.refresh_every.mul_f64(self.rng.random_range(0.0..0.125));
-        let at = now + (self.upkeep.refresh_every - early).max(Duration::from_millis(1));
-        self.set_refresh(Some(at));
-    }
-
-    fn set_refresh(&mut self, at: Option<Time>) {
-        if let Some(old) = std::mem::replace(&mut self.upkeep.refresh_at, at) {
-            self.timers.cancel(old, Timer::Refresh);
-        }
-        if let Some(at) = at {
-            self.timers.set(at, Timer::Refresh);
-        }
-    }
-
-    /// Targets in places that are empty, sixteenths of far buckets for the most part: one in each of a few, or if no place
-    /// is, one anywhere.
-    ///
-    /// Where a node belongs that has proved itself to us before, its key is the target. Else far buckets are hit by
-    /// chance. One that is nearer, has room, and is no part of the neighbourhood is looked into with the key of one of
-    /// its members: its neighbours are in that bucket as well.
-    fn refresh_targets(&mut self, now: Time) -> Vec<PublicKey> {
-        let mut lacking = BTreeMap::new();
-        for node in self.proofs.nodes() {
-            let id = self.contacts.id(node);
-            if self.table.has_place(id, true, now, &self.contacts, &self.config.table) {
-                lacking.insert(self.place(id), *self.contacts.key(node));
-            }
-        }
-        let mut target = PublicKey([0; 64]);
-        for _ in 0..TARGETS_DRAWN {
-            if lacking.len() >= TARGETS {
-                break;
-            }
-            self.rng.fill(&mut target.0);
-            let id = target.node_id();
-            if self.table.has_place(&id, true, now, &self.contacts, &self.config.table) {
-                lacking.insert(self.place(&id), target);
-            }
-        }
-        for (log, member) in self.table.sparse_buckets(&self.config.table, &mut self.rng) {
-            lacking.entry((log, 0)).or_insert_with(|| *self.contacts.key(member));
-        }
-        if lacking.is_empty() {
-            return vec![target];
-        }
-        let targets: Vec<PublicKey> = lacking.into_values().collect();
-        targets.sample(&mut self.rng, TARGETS).copied().collect()
     }
 }

@@ -1,0 +1,87 @@
+//! One bucket, and whom it prefers.
+
+use std::cmp::Reverse;
+
+use super::Entry;
+use crate::proto::config::TableConfig;
+use crate::proto::identity::subrange;
+use crate::proto::random::mix;
+use crate::proto::time::Time;
+
+/// Why a node could become a member at once; what the table gains most by comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Opening {
+    /// It comes before an unsettled member of its own sixteenth of a full bucket, in the order of the table.
+    ///
+    /// Whoever keeps the first in a random order of all that it hears of has a uniform sample of them, however often it
+    /// hears of whom (Bortnikov et al. 2009, "Brahms: Byzantine resilient random membership sampling").
+    Rank,
+    /// Its sixteenth of a full bucket is empty, and one with several has an unsettled member.
+    EmptySixteenth,
+    /// Its bucket has room.
+    Room,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bucket {
+    pub(super) entries: Vec<Entry>,
+    pub(super) replacements: Vec<Entry>,
+}
+
+impl Bucket {
+    /// What a node that is no member has to offer, and the member that yields to it if there is no room.
+    ///
+    /// Of several that could it is the youngest, and of those the last in the order of the table.
+    pub(super) fn opening(
+        &self,
+        below: u32,
+        salt: u64,
+        now: Time,
+        config: &TableConfig,
+    ) -> Option<(Opening, Option<usize>)> {
+        if self.entries.len() < config.k {
+            return Some((Opening::Room, None));
+        }
+        if !config.diverse {
+            return None;
+        }
+        let last_of = |entry: &Entry| (Reverse(entry.age(now)), rank(entry.below, salt));
+        let counts = self.subrange_counts();
+        if counts[usize::from(subrange(below))] == 0 {
+            let crowded = self.unsettled(now, config).filter(|(_, entry)| counts[usize::from(entry.subrange())] > 1);
+            let (at, _) = crowded.max_by_key(|(_, entry)| last_of(entry))?;
+            return Some((Opening::EmptySixteenth, Some(at)));
+        }
+        let own = rank(below, salt);
+        let rivals = self.unsettled(now, config).filter(|(_, entry)| entry.subrange() == subrange(below));
+        let behind = rivals.filter(|(_, entry)| rank(entry.below, salt) > own);
+        let (at, _) = behind.max_by_key(|(_, entry)| last_of(entry))?;
+        Some((Opening::Rank, Some(at)))
+    }
+
+    /// The members that have not been ones for long, with their positions.
+    pub(super) fn unsettled(&self, now: Time, config: &TableConfig) -> impl Iterator<Item = (usize, &Entry)> {
+        let settled_age = config.settled_age;
+        self.entries.iter().enumerate().filter(move |(_, entry)| entry.age(now) < settled_age)
+    }
+
+    /// The replacement that fills an empty sixteenth, the last one to prove itself among equals.
+    pub(super) fn choose_replacement(&self, config: &TableConfig) -> Option<usize> {
+        let counts = self.subrange_counts();
+        let fills = |entry: &Entry| config.diverse && counts[usize::from(entry.subrange())] == 0;
+        (0..self.replacements.len()).max_by_key(|&at| (fills(&self.replacements[at]), at))
+    }
+
+    fn subrange_counts(&self) -> [u8; 16] {
+        let mut counts = [0; 16];
+        for entry in &self.entries {
+            counts[usize::from(entry.subrange())] += 1;
+        }
+        counts
+    }
+}
+
+/// The place in the order of the table that `salt` decides of the node with these bits of its ID.
+pub(super) fn rank(below: u32, salt: u64) -> u64 {
+    mix(salt, u64::from(below))
+}
