@@ -222,8 +222,11 @@ pub struct RefreshConfig {
     pub enabled: bool,
     /// Time to the next random lookup after one that found new members: 1 s. It doubles when nothing new was found.
     pub min: Duration,
-    /// Its upper bound while the far buckets have room, or an eighth of the table is not yet settled: 2 min.
+    /// Its upper bound while the far buckets have room or the table is young: 2 min.
     pub max_room: Duration,
+    /// The table is young while half of its members are younger than this: 15 min. Then refreshes look for others than
+    /// those it has met first. Longer makes lookups a little shorter, and costs some 30 requests a minute.
+    pub sample_for: Duration,
     /// Its upper bound after that: 30 min, as in geth.
     pub max_full: Duration,
     /// First wait before a silent bootnode is tried again: 0.25 s, doubling.
@@ -249,6 +252,7 @@ impl Default for RefreshConfig {
             enabled: true,
             min: Duration::from_secs(1),
             max_room: Duration::from_mins(2),
+            sample_for: Duration::from_mins(15),
             max_full: Duration::from_mins(30),
             retry_min: Duration::from_millis(250),
             retry_max: Duration::from_mins(1),

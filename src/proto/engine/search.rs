@@ -267,8 +267,9 @@ impl<C: Contacts> Engine<C> {
                 let mut nearest: Vec<NodeRef> = task.lookup.nearest_alive().map(|candidate| candidate.node).collect();
                 // They belong in one place for the most part, and who comes first is pinged first.
                 nearest.sort_by_cached_key(|node| self.table.rank(self.contacts.id(*node)));
+                let least = self.wanted_of_refresh(now);
                 for node in nearest {
-                    self.hint_node(now, node, Opening::Rank);
+                    self.hint_node(now, node, least);
                 }
             }
             self.on_refresh_ended(now);

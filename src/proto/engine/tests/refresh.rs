@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::net::*;
 use crate::proto::config::Config;
 use crate::proto::engine::{Event, Origin};
-use crate::proto::identity::{Contact, PublicKey};
+use crate::proto::identity::{Contact, NodeId, PublicKey};
 use crate::proto::time::Time;
 use crate::proto::wire::Message;
 
@@ -145,6 +145,45 @@ fn a_refresh_asks_two_and_takes_in_whom_they_know_nearest_to_the_target() {
     });
     assert_eq!(sought, 1, "nobody is nearer than the target itself");
     assert!(net.is_member(0, &contact));
+}
+
+#[test]
+fn a_young_table_looks_for_others_in_the_places_of_those_it_met_first() {
+    // One in each of the nine farthest buckets, so that hardly any place lacks somebody.
+    let own = key(1);
+    let place = |id: &NodeId| (own.id().log_distance(id), own.id().distance(id).subrange());
+    let in_bucket = |log| (2..).find(|n| own.id().log_distance(&key(*n).id()) == log).unwrap();
+    let met: Vec<u64> = (248..=256).map(in_bucket).collect();
+    let home = place(&key(met[8]).id());
+    let strangers: Vec<u64> = (2..).filter(|n| *n != met[8] && place(&key(*n).id()) == home).take(12).collect();
+    for (age, young) in [(0, true), (20 * 60, false)] {
+        let mut config = Config::default();
+        config.table.k = 1;
+        let mut net = Net::alone(config);
+        let peers: Vec<usize> = (1..)
+            .zip(met.iter().chain(&strangers))
+            .map(|(at, n)| net.peer(*n, addr(&format!("10.0.2.{at}:30303"))))
+            .collect();
+        for peer in &peers {
+            net.bond(*peer);
+        }
+        answer_all(&mut net, secs(age), |_, _, _| vec![]);
+        let mut sought = 0;
+        answer_all(&mut net, secs(1900), |_, _, target| {
+            let there = place(&target.node_id()) == home;
+            sought += usize::from(there);
+            if there { peers[9..].to_vec() } else { vec![] }
+        });
+        let rank = |id: &NodeId| net.engine(0).table().rank(id);
+        let added = net.nodes[0].events.iter().filter_map(|(_, event)| match event {
+            Event::NodeAdded(contact) => Some(contact.key.node_id()),
+            _ => None,
+        });
+        let ranks: Vec<u64> = added.filter(|id| place(id) == home).map(|id| rank(&id)).collect();
+        assert_eq!(ranks[0], rank(&key(met[8]).id()));
+        assert!(ranks.windows(2).all(|pair| pair[1] < pair[0]), "each comes before the one that yields: {ranks:?}");
+        assert_eq!((ranks.len() > 1, sought > 10), (young, young), "{sought} requests, {} members", ranks.len());
+    }
 }
 
 #[test]

@@ -66,9 +66,7 @@ impl<C: Contacts> Engine<C> {
         let config = &self.config.refresh;
         let far = 257 - FAR_BUCKETS..=256;
         let full = far.into_iter().all(|log| self.table.bucket_len(log) >= self.config.table.k);
-        let unsettled = self.table.unsettled(now, &self.config.table).count();
-        let settled = full && GAIN * unsettled < self.table.len();
-        let longest = if settled { config.max_full } else { config.max_room };
+        let longest = if full && !self.is_young(now) { config.max_full } else { config.max_room };
         let every = match (self.upkeep.refresh_every, self.upkeep.gained) {
             // The first look around is over, and has shown only the neighbourhood.
             (Duration::ZERO, _) => Duration::from_millis(1),
@@ -90,6 +88,18 @@ impl<C: Contacts> Engine<C> {
         if let Some(at) = at {
             self.timers.set(at, Timer::Refresh);
         }
+    }
+
+    /// Whether half of the table or more came in a short time ago: whom it met first is not whom it is to keep.
+    fn is_young(&self, now: Time) -> bool {
+        let unsettled = self.table.unsettled(now, &self.config.table);
+        2 * unsettled.filter(|entry| entry.age(now) < self.config.refresh.sample_for).count() >= self.table.len()
+    }
+
+    /// What those who are nearest to the target of a refresh have to offer at least. Under churn there are always some
+    /// who have not yet settled, and are better than whoever has just come.
+    pub(in crate::proto::engine) fn wanted_of_refresh(&self, now: Time) -> Opening {
+        if self.is_young(now) { Opening::Rank } else { Opening::EmptySixteenth }
     }
 
     /// Targets for up to eight lookups, each for another place, as a rule a sixteenth of a far bucket.
