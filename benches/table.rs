@@ -22,7 +22,9 @@ use rand::{RngExt, SeedableRng};
 const NETWORKS: [usize; 5] = [17, 100, 1_000, 10_000, 1_000_000];
 
 /// When all this happens.
-const NOW: Time = Time::from_secs(1_000);
+const NOW: Time = Time::from_secs(10_000);
+/// When the table was filled: its members have settled since.
+const FILLED: Time = Time::from_secs(1_000);
 
 fn main() {
     let mut criterion = common::criterion();
@@ -88,7 +90,7 @@ fn fill(ids: &Ids, config: &TableConfig, rng: &mut StdRng) -> Table {
         let full = bucket.len().min(config.k);
         while table.bucket_len(log) < full {
             let node = NodeRef(bucket[rng.random_range(0..bucket.len())].1);
-            let offer = table.offer(node, proof(), false, NOW, ids, config);
+            let offer = table.offer(node, proof(), false, FILLED, ids, config);
             assert!(matches!(offer, Offer::Added | Offer::Refreshed), "{offer:?}");
         }
     }

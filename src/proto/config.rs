@@ -195,7 +195,7 @@ pub struct LookupConfig {
     pub max_queries: usize,
     /// The time after which it does: 30 s.
     pub max_time: Duration,
-    /// Nodes from NEIGHBORS that wait to be pinged because their bucket has room: 256; further ones are forgotten.
+    /// Nodes from NEIGHBORS that wait to be pinged because the table would gain by them: 256; further ones are forgotten.
     pub max_hints: usize,
     /// How many of those are pinged at a time: 16.
     pub max_hint_pings: usize,
@@ -220,12 +220,12 @@ impl Default for LookupConfig {
 pub struct RefreshConfig {
     /// Run the task at all. Off for programs that make one request and end.
     pub enabled: bool,
-    /// Time to the next random lookup after one that found new members: 1 s. It doubles when nothing new was found.
+    /// Time to the next refresh after one by which an eighth of the table is new: 1 s. It doubles when less is.
     pub min: Duration,
     /// Its upper bound while the far buckets have room or the table is young: 2 min.
     pub max_room: Duration,
-    /// The table is young while half of its members are younger than this: 15 min. Then refreshes look for others than
-    /// those it has met first. Longer makes lookups a little shorter, and costs some 30 requests a minute.
+    /// The table is young while half of it are members of full buckets that have been there for less than this: 15 min.
+    /// Then refreshes look for others than those it has met first.
     pub sample_for: Duration,
     /// Its upper bound after that: 30 min, as in geth.
     pub max_full: Duration,

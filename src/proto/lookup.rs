@@ -67,7 +67,8 @@ impl Lookup {
     }
 
     /// How many requests it has made.
-    pub fn asked(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn asked(&self) -> usize {
         self.asked
     }
 

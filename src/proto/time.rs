@@ -61,7 +61,7 @@ impl fmt::Display for Time {
 
 /// An instant in whole seconds, in 32 bits: 136 years from the driver's epoch.
 ///
-/// Table entries are kept to 16 bytes, so they cannot afford a [`Time`]. The epoch itself is second 1; 0 stands for
+/// Table entries are kept to 20 bytes, so they cannot afford a [`Time`]. The epoch itself is second 1; 0 stands for
 /// "never".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Secs(pub u32);

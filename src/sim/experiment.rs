@@ -113,7 +113,7 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
         }
     }
 
-    /// Makes the lookups, and waits until all is settled, `lasts` microseconds from now.
+    /// Makes the lookups, and waits until all have answered, at most `lasts` microseconds from now.
     fn look_up(mut self, lasts: u64) -> Report {
         let setup = self.setup;
         let mut rng = StdRng::seed_from_u64(mix(setup.seed, 0x6c6f_6f6b));

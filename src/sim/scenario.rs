@@ -136,7 +136,9 @@ fn ring() -> Setup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::Report;
+    use crate::proto::time::Time;
+    use crate::sim::network::Partition;
+    use crate::sim::{Report, Target};
 
     /// A scenario with fewer nodes and lookups.
     fn small(name: &str, nodes: usize, lookups: usize) -> Report {
@@ -216,6 +218,16 @@ mod tests {
         let report = small("nat", 200, 200);
         assert_eq!(report.answered, 1.0);
         assert!(report.found_closest >= 0.95, "{}", report.found_closest);
+    }
+
+    #[test]
+    fn halves_that_are_apart_do_not_find_each_other() {
+        let split = Partition { boundary: 50, from: Time::ZERO, until: Time::NEVER };
+        let mut setup = Setup { nodes: 100, lookups: 400, fill: Fill::Warm, target: Target::Node, ..Setup::default() };
+        setup.network.partition = Some(split);
+        let report = setup.run(|_, _| ()).unwrap();
+        // Half of all nodes are on the other side; five standard deviations are an eighth.
+        assert!((report.found_closest - 0.5).abs() < 0.125, "{}", report.found_closest);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::errands::{ErrandId, Goal, Stage};
+use super::errands::{Goal, Stage};
 use super::proofs::Known;
 use super::requests::{Asked, Request};
 use super::{CommandError, Engine, MAX_QUIET, Pinged, Removal, Reply, RequestId, Timer};
@@ -83,9 +83,7 @@ impl<C: Contacts> Engine<C> {
             *endorsed = now.secs();
         }
         // Errands that only waited for this go on at once. One whose PING is still out has its answer coming.
-        let waiting: Vec<ErrandId> =
-            self.errands.to(node).filter(|(_, e)| matches!(e.stage, Stage::AwaitsPing(_))).map(|(id, _)| id).collect();
-        for id in waiting {
+        for id in self.errands.at_stage(node, |stage| matches!(stage, Stage::AwaitsPing(_))) {
             self.advance(now, id);
         }
     }
@@ -103,7 +101,7 @@ impl<C: Contacts> Engine<C> {
         let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt };
         let member = self.table.find(self.contacts.id(node), &self.contacts).map(|entry| entry.node);
         let left = member.map(|member| (member, self.known(member)));
-        let offer = if member.is_none() && !hint && self.is_passing(node) {
+        let offer = if member.is_none() && !hint && !self.table.is_empty() && self.is_passing(node) {
             Offer::Refused(Refusal::Passing)
         } else {
             self.table.offer(node, proof, own_accord, now, &self.contacts, &self.config.table)
@@ -132,9 +130,7 @@ impl<C: Contacts> Engine<C> {
             let our_address = pong.to.ip;
             self.reply(command, Reply::Ping(Pinged { contact, rtt, enr_seq: pong.enr_seq, our_address }));
         }
-        let waiting: Vec<ErrandId> =
-            self.errands.to(node).filter(|(_, e)| e.stage == Stage::Pinged).map(|(id, _)| id).collect();
-        for errand in waiting {
+        for errand in self.errands.at_stage(node, |stage| stage == Stage::Pinged) {
             self.await_ping_back(now, errand, known, rtt);
         }
         self.on_record_seq(now, node, pong.enr_seq);
@@ -149,24 +145,21 @@ impl<C: Contacts> Engine<C> {
             Offer::Refreshed => self.proofs.remove(node),
             Offer::Added => {
                 self.proofs.remove(node);
+                self.upkeep.gain();
                 self.on_member(now, node);
             }
+            // No gain for the table by what follows, so no reason to look around sooner.
             Offer::Displaced(other) => {
                 self.proofs.remove(node);
                 // It is a replacement now; see below.
                 self.proofs.put(other, self.known(other), self.config.max_proofs);
                 self.forget_member(other, Removal::Displaced);
-                let gained = self.upkeep.gained();
                 self.on_member(now, node);
-                self.upkeep.set_gained(gained);
             }
-            // No gain for the table, so no reason to look around sooner.
             Offer::Moved(other) => {
                 self.proofs.remove(node);
                 self.forget_member(other, Removal::Moved);
-                let gained = self.upkeep.gained();
                 self.on_member(now, node);
-                self.upkeep.set_gained(gained);
             }
             // Replacements come and go without a word, so their proofs are kept here as well.
             Offer::Replacement | Offer::Refused(_) => self.proofs.put(node, known, self.config.max_proofs),
@@ -344,6 +337,7 @@ impl<C: Contacts> Engine<C> {
                 self.remember_former(now, node, age.unwrap_or_default());
                 if let Some(promoted) = promoted {
                     self.proofs.remove(promoted);
+                    self.upkeep.gain();
                     self.on_member(now, promoted);
                     self.arm_checks(now, promoted);
                 }
@@ -353,9 +347,7 @@ impl<C: Contacts> Engine<C> {
         for command in self.take_pings_wanted(node) {
             self.reply(command, Reply::Failed(error));
         }
-        let waiting: Vec<ErrandId> =
-            self.errands.to(node).filter(|(_, e)| e.stage == Stage::Pinged).map(|(id, _)| id).collect();
-        for errand in waiting {
+        for errand in self.errands.at_stage(node, |stage| stage == Stage::Pinged) {
             self.fail_errand(now, errand, error);
         }
         if hint {
@@ -365,6 +357,11 @@ impl<C: Contacts> Engine<C> {
 
     /// Whether an address is that of a stranger which has just pinged us for the first time.
     pub(super) fn is_quiet(&self, now: Time, addr: SocketAddr) -> bool {
-        self.quiet.iter().any(|(until, quiet)| *quiet == addr && *until > now)
+        self.quiet_until(now, addr).is_some()
+    }
+
+    /// How long it is to be left in peace, if it is one.
+    pub(super) fn quiet_until(&self, now: Time, addr: SocketAddr) -> Option<Time> {
+        self.quiet.iter().find(|(until, quiet)| *quiet == addr && *until > now).map(|(until, _)| *until)
     }
 }

@@ -5,7 +5,7 @@
 //! request. A NEIGHBORS does not say which FINDNODE it answers, so a node is sent one at a time. No step waits for a fixed time: the wait for the PING is over when it comes, or after about two round trips,
 //! since a node that remembers us does not ping.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::bond::Why;
@@ -62,7 +62,7 @@ pub(super) struct Errand {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Errands {
     all: BTreeMap<ErrandId, Errand>,
-    by_node: BTreeMap<(NodeRef, ErrandId), ()>,
+    by_node: BTreeSet<(NodeRef, ErrandId)>,
     serial: u64,
 }
 
@@ -70,7 +70,7 @@ impl Errands {
     pub(super) fn insert(&mut self, errand: Errand) -> ErrandId {
         self.serial += 1;
         let id = ErrandId(self.serial);
-        self.by_node.insert((errand.node, id), ());
+        self.by_node.insert((errand.node, id));
         self.all.insert(id, errand);
         id
     }
@@ -93,7 +93,12 @@ impl Errands {
     pub(super) fn to(&self, node: NodeRef) -> impl Iterator<Item = (ErrandId, &Errand)> {
         self.by_node
             .range((node, ErrandId(0))..=(node, ErrandId(u64::MAX)))
-            .filter_map(|(&(_, id), ())| Some((id, self.all.get(&id)?)))
+            .filter_map(|&(_, id)| Some((id, self.all.get(&id)?)))
+    }
+
+    /// Those of them that are at a stage.
+    pub(super) fn at_stage(&self, node: NodeRef, wanted: impl Fn(Stage) -> bool) -> Vec<ErrandId> {
+        self.to(node).filter(|(_, errand)| wanted(errand.stage)).map(|(id, _)| id).collect()
     }
 
     pub(super) fn of_lookup(&self, lookup: LookupId) -> Vec<ErrandId> {
@@ -123,8 +128,7 @@ impl<C: Contacts> Engine<C> {
         let errand = Errand { node, goal, stage: Stage::Quiet(now), failed: false };
         let id = self.errands.insert(errand);
         let addr = self.contacts.endpoint(node).udp_addr();
-        if let Some((until, _)) = self.quiet.iter().find(|(until, quiet)| *quiet == addr && *until > now) {
-            let until = *until;
+        if let Some(until) = self.quiet_until(now, addr) {
             self.set_stage(id, Stage::Quiet(until));
             if let Goal::Nodes(lookup) = goal {
                 self.on_query_late(lookup, node);
@@ -273,7 +277,7 @@ impl<C: Contacts> Engine<C> {
     }
 
     pub(super) fn waiting_for_turn(&self, node: NodeRef) -> Vec<ErrandId> {
-        self.errands.to(node).filter(|(_, errand)| errand.stage == Stage::Turn).map(|(id, _)| id).collect()
+        self.errands.at_stage(node, |stage| stage == Stage::Turn)
     }
 
     /// A FINDNODE to the node is over: the next errand has its turn.

@@ -70,7 +70,8 @@ impl Entry {
     }
 
     /// How long it has been in the table, in steps of 64 s. The count starts again after 48 days, where a very old
-    /// member may look young for an hour: it then yields only to a more diverse one in a full bucket.
+    /// member may look young for an hour: in a full bucket it then yields to one that makes it more diverse, or that
+    /// comes before it in the order of the table.
     pub fn age(&self, now: Time) -> Duration {
         Duration::from_secs(64 * u64::from(stamp(now).wrapping_sub(self.added)))
     }
@@ -108,8 +109,9 @@ impl Entry {
         fails
     }
 
-    /// Counts it as one that has passed all checks that can be counted.
+    /// Counts it as one that has been a member for more than an hour and has passed all checks that can be counted.
     pub(super) fn trust(&mut self) {
+        self.added = self.added.wrapping_sub(SETTLED);
         self.record = LIVENESS;
     }
 
@@ -132,6 +134,9 @@ fn steps(rtt: Duration) -> u8 {
 
 /// Seconds that must lie between two proofs for both to count as passed checks.
 const MIN_CHECK_GAP: u32 = 5;
+
+/// The age that [`Entry::trust`] adds, in steps of 64 s: a little more than an hour.
+const SETTLED: u16 = 57;
 
 const RTT_STEP: f64 = 1.05;
 

@@ -74,7 +74,7 @@ pub enum Verdict {
 }
 
 /// Where an ID belongs.
-struct Place {
+struct Position {
     id: NodeId,
     /// Which bucket: 1 to 256, 0 for the local node's own ID.
     log: u16,
@@ -82,7 +82,7 @@ struct Place {
     below: u32,
 }
 
-impl Place {
+impl Position {
     /// Whether an entry of its bucket has its ID.
     fn is_of(&self, entry: &Entry, contacts: &impl Contacts) -> bool {
         entry.below == self.below && *contacts.id(entry.node) == self.id
@@ -459,10 +459,10 @@ impl Table {
         }
     }
 
-    fn place(&self, id: &NodeId) -> Place {
+    fn place(&self, id: &NodeId) -> Position {
         let distance = self.local.distance(id);
         let log = distance.log();
-        Place { id: *id, log, below: distance.below(log.max(1)) }
+        Position { id: *id, log, below: distance.below(log.max(1)) }
     }
 
     fn log(&self, node: NodeRef, contacts: &impl Contacts) -> u16 {

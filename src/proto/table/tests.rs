@@ -317,14 +317,14 @@ fn an_empty_sixteenth_is_not_filled_when_only_lone_members_are_young() {
 #[test]
 fn of_members_equally_young_the_last_in_order_is_displaced() {
     let mut world = World::new();
-    let mut members = world.full_bucket(40);
+    let mut members = world.full_bucket(200);
     for subrange in [1, 3, 5] {
         let crowded = |member: &&NodeRef| {
-            let same = |other: &&NodeRef| world.contacts.id(**other).log_distance(world.contacts.id(**member)) <= 35;
+            let same = |other: &&NodeRef| world.contacts.id(**other).log_distance(world.contacts.id(**member)) <= 195;
             members.iter().filter(same).count() > 1
         };
         let last = *members.iter().filter(crowded).max_by_key(|member| world.rank(**member)).unwrap();
-        let news = world.node(40, subrange);
+        let news = world.node(200, subrange);
         assert_eq!(world.found(news), Offer::Displaced(last));
         members.retain(|member| *member != last);
         members.push(news);

@@ -32,7 +32,7 @@ pub(super) struct Upkeep {
     bootnodes: Vec<Bootnode>,
     bootnodes_at: Option<Time>,
     /// Nodes from NEIGHBORS that would have a place in the table.
-    hints: VecDeque<NodeRef>,
+    hints: VecDeque<Hint>,
     /// Those of them that are being pinged.
     hinted: Vec<NodeRef>,
     refresh_at: Option<Time>,
@@ -48,20 +48,20 @@ pub(super) struct Upkeep {
 const CHECKS_AT_ONCE: usize = 16;
 const NEXT_CHECKS: Duration = Duration::from_millis(100);
 
+/// A node, and what the table has to gain by it at least for a PING to be worth it.
+type Hint = (NodeRef, Opening);
+
 /// Where in the table an ID belongs: which bucket, and which sixteenth of it.
 type Place = (u16, u8);
 
 impl Upkeep {
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
-        self.bootnodes().chain(self.hints.iter().copied()).chain(self.hinted.iter().copied())
+        self.bootnodes().chain(self.hints.iter().map(|(node, _)| *node)).chain(self.hinted.iter().copied())
     }
 
-    pub(super) fn gained(&self) -> u32 {
-        self.gained
-    }
-
-    pub(super) fn set_gained(&mut self, gained: u32) {
-        self.gained = gained;
+    /// There is one member more than before.
+    pub(super) fn gain(&mut self) {
+        self.gained += 1;
     }
 
     pub(super) fn bootnodes(&self) -> impl Iterator<Item = NodeRef> {
@@ -85,7 +85,6 @@ impl Upkeep {
 impl<C: Contacts> Engine<C> {
     pub(super) fn on_member(&mut self, now: Time, node: NodeRef) {
         self.emit(Event::NodeAdded(self.contacts.contact(node)));
-        self.upkeep.gained += 1;
         if !self.upkeep.connected {
             self.upkeep.connected = true;
             self.emit(Event::Contacts { any: true });
@@ -239,10 +238,10 @@ impl<C: Contacts> Engine<C> {
             return false;
         }
         if self.upkeep.hints.len() < self.config.lookup.max_hints
-            && !self.upkeep.hints.contains(&node)
-            && self.would_try(now, node)
+            && !self.upkeep.hints.iter().any(|(hint, _)| *hint == node)
+            && self.would_try(now, node, least)
         {
-            self.upkeep.hints.push_back(node);
+            self.upkeep.hints.push_back((node, least));
             self.try_hints(now);
         }
         true
@@ -261,13 +260,13 @@ impl<C: Contacts> Engine<C> {
         }
         let mut waiting = std::mem::take(&mut self.upkeep.hints);
         let mut taken: Vec<Place> = self.upkeep.hinted.iter().map(|hinted| self.place_of(*hinted)).collect();
-        waiting.retain(|&node| {
+        waiting.retain(|&(node, least)| {
             let place = self.place_of(node);
             if taken.len() >= most || self.is_spoken_for(place, &taken) {
                 return true;
             }
             // Counted before, since a PING that is not sent may end others at once.
-            if self.would_try(now, node) {
+            if self.would_try(now, node, least) {
                 self.upkeep.hinted.push(node);
                 if self.ping(now, node, Why::Hint) {
                     taken.push(place);
@@ -301,9 +300,11 @@ impl<C: Contacts> Engine<C> {
         (distance.log(), distance.subrange())
     }
 
-    fn would_try(&self, now: Time, node: NodeRef) -> bool {
+    fn would_try(&self, now: Time, node: NodeRef, least: Opening) -> bool {
         let addr = self.contacts.endpoint(node).udp_addr();
-        self.requests.ping_to(node, addr).is_none() && !self.is_quiet(now, addr) && self.opening(now, node).is_some()
+        self.requests.ping_to(node, addr).is_none()
+            && !self.is_quiet(now, addr)
+            && self.opening(now, node) >= Some(least)
     }
 
     /// Why a node could become a member at once, if it could.

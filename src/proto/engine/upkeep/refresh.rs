@@ -8,12 +8,13 @@ use rand::seq::IndexedRandom;
 
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::engine::bond::Why;
+use crate::proto::engine::upkeep::Place;
 use crate::proto::engine::{Engine, Origin, Timer};
-use crate::proto::identity::{NodeId, PublicKey};
+use crate::proto::identity::PublicKey;
 use crate::proto::table::Opening;
 use crate::proto::time::Time;
 
-/// Random targets drawn for a refresh at most: enough for the places of the four farthest buckets.
+/// Random targets drawn for a refresh at most: enough for the places of the two farthest buckets, and most of the third.
 const TARGETS_DRAWN: usize = 128;
 
 /// Places that a refresh looks for somebody for, beside the own neighbourhood.
@@ -90,7 +91,8 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    /// Whether half of the table or more came in a short time ago: whom it met first is not whom it is to keep.
+    /// Whether half of the table are members of full buckets that came in a short time ago: whom it met first is not whom
+    /// it is to keep.
     fn is_young(&self, now: Time) -> bool {
         let unsettled = self.table.unsettled(now, &self.config.table);
         2 * unsettled.filter(|entry| entry.age(now) < self.config.refresh.sample_for).count() >= self.table.len()
@@ -104,21 +106,21 @@ impl<C: Contacts> Engine<C> {
 
     /// Targets for up to eight lookups, each for another place, as a rule a sixteenth of a far bucket.
     ///
-    /// First come places that lack somebody. Where a node belongs that has proved itself to us before, its key is the
-    /// target. Else far buckets are hit by chance. One that is nearer, has room, and is no part of the neighbourhood is
-    /// looked into with the key of one of its members: its neighbours are in that bucket as well.
+    /// First come places that lack somebody. Where a node belongs that has proved itself to us, its key is the target; but
+    /// whoever pings us with many keys is to decide on half of the targets at most. Else far buckets are hit by chance. One
+    /// that is nearer, has room, and is no part of the neighbourhood is looked into with the key of one of its members:
+    /// its neighbours are in that bucket as well.
     ///
-    /// Then come places whose member may have to yield, with a random target or its own key. If there is none of either,
-    /// one target anywhere is enough.
+    /// While the table is young, places whose member may have to yield come next, with a random target or its own key. If
+    /// there is none of all these, one target anywhere is enough.
     fn refresh_targets(&mut self, now: Time) -> Vec<PublicKey> {
-        let lacks = |engine: &Self, id: &NodeId| {
-            let opening = engine.table.opening(id, now, &engine.contacts, &engine.config.table);
-            opening >= Some(Opening::EmptySixteenth)
-        };
-        let mut lacking = BTreeMap::new();
-        for node in self.proofs.nodes().filter(|node| lacks(self, self.contacts.id(*node))) {
-            lacking.insert(self.place_of(node), *self.contacts.key(node));
-        }
+        let known = self.proofs.nodes().filter(|node| self.has_proved(now, *node) && !self.known(*node).lost);
+        let known = known.filter(|node| self.opening(now, *node) >= Some(Opening::EmptySixteenth));
+        let known: BTreeMap<Place, NodeRef> = known.map(|node| (self.place_of(node), node)).collect();
+        let known: Vec<(Place, NodeRef)> = known.into_iter().collect();
+        let known = known.sample(&mut self.rng, TARGETS / 2);
+        let mut lacking: BTreeMap<Place, PublicKey> =
+            known.map(|(place, node)| (*place, *self.contacts.key(*node))).collect();
         let mut others = BTreeMap::new();
         let mut target = PublicKey([0; 64]);
         for _ in 0..TARGETS_DRAWN {
@@ -127,17 +129,23 @@ impl<C: Contacts> Engine<C> {
             }
             self.rng.fill(&mut target.0);
             let id = target.node_id();
-            let places = if lacks(self, &id) { &mut lacking } else { &mut others };
-            places.insert(self.place(&id), target);
+            let opening = self.table.opening(&id, now, &self.contacts, &self.config.table);
+            let places = if opening >= Some(Opening::EmptySixteenth) { &mut lacking } else { &mut others };
+            places.entry(self.place(&id)).or_insert(target);
         }
         for (log, member) in self.table.sparse_buckets(&self.config.table, &mut self.rng) {
             lacking.entry((log, 0)).or_insert_with(|| *self.contacts.key(member));
         }
         let lacking: Vec<PublicKey> = lacking.into_values().collect();
         let mut targets: Vec<PublicKey> = lacking.sample(&mut self.rng, TARGETS).copied().collect();
-        let unsettled: Vec<NodeRef> = self.table.unsettled(now, &self.config.table).map(|entry| entry.node).collect();
-        for &node in unsettled.sample(&mut self.rng, TARGETS - targets.len()) {
-            targets.push(*others.get(&self.place_of(node)).unwrap_or(self.contacts.key(node)));
+        if self.is_young(now) {
+            let unsettled = self.table.unsettled(now, &self.config.table);
+            let unsettled: BTreeMap<Place, NodeRef> =
+                unsettled.map(|entry| (self.place_of(entry.node), entry.node)).collect();
+            let unsettled: Vec<(Place, NodeRef)> = unsettled.into_iter().collect();
+            for (place, node) in unsettled.sample(&mut self.rng, TARGETS - targets.len()) {
+                targets.push(*others.get(place).unwrap_or(self.contacts.key(*node)));
+            }
         }
         if targets.is_empty() {
             targets.push(target);
