@@ -83,7 +83,7 @@ pub struct Setup {
     /// How nodes join, first and when they come back.
     pub arrivals: Arrivals,
     /// Where nodes join, the time from the last one's start until the lookups begin, 1 min by default. Tables are full by
-    /// then, and go on becoming more diverse for some minutes.
+    /// then, and go on becoming more diverse and a fairer sample for a quarter of an hour.
     pub settle: Duration,
     /// Which nodes a full bucket holds, where tables are filled from the list.
     pub choice: Choice,

@@ -45,24 +45,22 @@ impl Bucket {
         if !config.diverse {
             return None;
         }
-        let last_of = |entry: &Entry| (Reverse(entry.age(now)), rank(entry.below, salt));
         let counts = self.subrange_counts();
-        if counts[usize::from(subrange(below))] == 0 {
-            let crowded = self.unsettled(now, config).filter(|(_, entry)| counts[usize::from(entry.subrange())] > 1);
-            let (at, _) = crowded.max_by_key(|(_, entry)| last_of(entry))?;
-            return Some((Opening::EmptySixteenth, Some(at)));
-        }
-        let own = rank(below, salt);
-        let rivals = self.unsettled(now, config).filter(|(_, entry)| entry.subrange() == subrange(below));
-        let behind = rivals.filter(|(_, entry)| rank(entry.below, salt) > own);
-        let (at, _) = behind.max_by_key(|(_, entry)| last_of(entry))?;
-        Some((Opening::Rank, Some(at)))
+        let (own, subrange) = (rank(below, salt), subrange(below));
+        let alone = counts[usize::from(subrange)] == 0;
+        let yields = |entry: &Entry| match alone {
+            true => counts[usize::from(entry.subrange())] > 1,
+            false => entry.subrange() == subrange && rank(entry.below, salt) > own,
+        };
+        // Ages come last, being asked for every node that others name.
+        let yielding = self.entries.iter().enumerate().filter(|(_, e)| yields(e) && is_unsettled(e, now, config));
+        let (at, _) = yielding.max_by_key(|(_, entry)| (Reverse(entry.age(now)), rank(entry.below, salt)))?;
+        Some((if alone { Opening::EmptySixteenth } else { Opening::Rank }, Some(at)))
     }
 
-    /// The members that have not been ones for long, with their positions.
-    pub(super) fn unsettled(&self, now: Time, config: &TableConfig) -> impl Iterator<Item = (usize, &Entry)> {
-        let settled_age = config.settled_age;
-        self.entries.iter().enumerate().filter(move |(_, entry)| entry.age(now) < settled_age)
+    /// The members that may have to yield because they have not been ones for long.
+    pub(super) fn unsettled(&self, now: Time, config: &TableConfig) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| is_unsettled(entry, now, config))
     }
 
     /// The replacement that fills an empty sixteenth, the last one to prove itself among equals.
@@ -79,6 +77,10 @@ impl Bucket {
         }
         counts
     }
+}
+
+fn is_unsettled(entry: &Entry, now: Time, config: &TableConfig) -> bool {
+    entry.age(now) < config.settled_age
 }
 
 /// The place in the order of the table that `salt` decides of the node with these bits of its ID.
