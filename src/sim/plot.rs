@@ -18,7 +18,7 @@ use super::theory::IdealHops;
 #[derive(Debug, Error)]
 pub enum PlotError {
     /// There is no such directory, and none can be made.
-    #[error("cannot make the directory {path} for plots: {source}")]
+    #[error("cannot use {path} as the directory for plots: {source}")]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -582,7 +582,7 @@ mod tests {
         let file = dir.path().join("file");
         fs::write(&file, "x").unwrap();
         let said = check(&file).unwrap_err().to_string();
-        assert!(said.starts_with(&format!("cannot make the directory {} for plots: ", file.display())), "{said}");
+        assert!(said.starts_with(&format!("cannot use {} as the directory for plots: ", file.display())), "{said}");
         let said = write(&dir.path().join("none"), &report(), None).unwrap_err().to_string();
         let path = dir.path().join("none").join("hops.svg");
         assert!(said.starts_with(&format!("cannot write the plot {}: ", path.display())), "{said}");

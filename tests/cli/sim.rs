@@ -50,6 +50,12 @@ fn what_cannot_be_simulated_is_refused_in_a_sentence() {
     for (args, sentence) in cases {
         assert_eq!(refused(args), (2, sentence.to_owned()), "{args:?}");
     }
+    for (option, value) in [("--watch", "-1"), ("--nodes", "many")] {
+        let (code, said) = refused(&[option, value]);
+        assert_eq!(code, 2);
+        assert!(said.starts_with(&format!("error: invalid value '{value}' for '{option} <")), "{said}");
+        assert!(said.contains("it has to be a whole number, and not below 0"), "{said}");
+    }
     let (code, said) = refused(&["--latency", "fast"]);
     assert_eq!(code, 2);
     assert!(said.contains("\"fast\" is no latency: say constant:MS, uniform:LO-HI"), "{said}");
@@ -137,5 +143,5 @@ fn plots_are_written_where_they_are_wanted() {
     let args = ["sim", "--nodes", "1000000", "--plot", file.to_str().unwrap()];
     let (code, said) = failure(home.path(), &args);
     assert_eq!(code, 2);
-    assert!(said.starts_with(&format!("error: cannot make the directory {} for plots: ", file.display())), "{said}");
+    assert!(said.starts_with(&format!("error: cannot use {} as the directory for plots: ", file.display())), "{said}");
 }

@@ -4,6 +4,7 @@ mod output;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -31,7 +32,7 @@ the same result, on any number of threads: the event hash tells.";
 
 /// Simulate a network, make lookups in it, and count their hops.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub(super) struct Args {
     /// What happens in the network; --list says what each one is [default: steady]
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(SCENARIOS.iter().map(|s| s.name)))]
@@ -40,19 +41,19 @@ pub(super) struct Args {
     #[arg(long)]
     list: bool,
     /// Nodes of the network, 2 to 16777216; under churn those at a time [default: 1000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     nodes: Option<usize>,
     /// Lookups, each by a random node [default: 1000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     lookups: Option<usize>,
     /// Seconds of simulated time between the last node that joins and the first lookup [default: 60]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>)]
     settle: Option<u64>,
     /// Seconds of simulated time over which the lookups are spread [default: one each 5 ms]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>)]
     watch: Option<u64>,
     /// What all randomness follows from [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>)]
     seed: Option<u64>,
     /// wire: every packet is encoded, signed, decoded and recovered; message: messages are handed over as they are
     /// [default: message]
@@ -71,31 +72,31 @@ pub(super) struct Args {
     #[arg(long, value_name = "MODEL")]
     latency: Option<Latency>,
     /// Milliseconds by which a packet may be slower than its latency, evenly spread [default: 0]
-    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "MS")]
     jitter: Option<f64>,
     /// Share of the packets that are lost, 0 to below 1 [default: 0]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE")]
     loss: Option<f64>,
     /// Share of the packets that arrive twice, 0 to below 1 [default: 0]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE")]
     duplicate: Option<f64>,
     /// Share of the packets that are held up and overtaken by others, 0 to below 1 [default: 0]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE")]
     reorder: Option<f64>,
     /// Share of the nodes that stand in the tables and no longer answer when the lookups begin, 0 to below 1 [default: 0]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE")]
     dead: Option<f64>,
     /// Concurrent requests of a lookup [default: 3]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     alpha: Option<usize>,
     /// Entries of a bucket, and nodes that a lookup is after; 1 to 16 [default: 16]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     k: Option<usize>,
     /// What is looked up: a random point of the ID space, or the key of a random node [default: random]
     #[arg(long, value_enum)]
     target: Option<TargetArg>,
     /// Threads; the result does not depend on their number
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<usize>)]
     threads: usize,
     /// Write plots into this directory, as SVG: hops (with theory drawn in), tables, course and joiners, where there is
     /// something to draw
@@ -106,6 +107,10 @@ pub(super) struct Args {
     json: bool,
     #[command(flatten)]
     pub(super) log: LogArgs,
+}
+
+fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    text.parse().map_err(|_| "it has to be a whole number, and not below 0")
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
