@@ -42,9 +42,6 @@ impl Bucket {
         if self.entries.len() < config.k {
             return Some((Opening::Room, None));
         }
-        if !config.diverse {
-            return None;
-        }
         let counts = self.subrange_counts();
         let (own, subrange) = (rank(below, salt), subrange(below));
         let alone = counts[usize::from(subrange)] == 0;
@@ -52,15 +49,16 @@ impl Bucket {
             true => counts[usize::from(entry.subrange())] > 1,
             false => entry.subrange() == subrange && rank(entry.below, salt) > own,
         };
-        // Ages come last, being asked for every node that others name.
-        let yielding = self.entries.iter().enumerate().filter(|(_, e)| yields(e) && is_unsettled(e, now, config));
+        let yielding = self.unsettled(now, config).filter(|(_, entry)| yields(entry));
         let (at, _) = yielding.max_by_key(|(_, entry)| (Reverse(entry.age(now)), rank(entry.below, salt)))?;
         Some((if alone { Opening::EmptySixteenth } else { Opening::Rank }, Some(at)))
     }
 
-    /// The members that may have to yield because they have not been ones for long.
-    pub(super) fn unsettled(&self, now: Time, config: &TableConfig) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(move |entry| is_unsettled(entry, now, config))
+    /// The members that may have to yield, with their positions: those of a full bucket that came in not long ago.
+    pub(super) fn unsettled(&self, now: Time, config: &TableConfig) -> impl Iterator<Item = (usize, &Entry)> {
+        let (full, settled_age) = (self.entries.len() >= config.k, config.settled_age);
+        let entries = if full && config.diverse { &self.entries[..] } else { &[] };
+        entries.iter().enumerate().filter(move |(_, entry)| entry.age(now) < settled_age)
     }
 
     /// The replacement that fills an empty sixteenth, the last one to prove itself among equals.
@@ -77,10 +75,6 @@ impl Bucket {
         }
         counts
     }
-}
-
-fn is_unsettled(entry: &Entry, now: Time, config: &TableConfig) -> bool {
-    entry.age(now) < config.settled_age
 }
 
 /// The place in the order of the table that `salt` decides of the node with these bits of its ID.

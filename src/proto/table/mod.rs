@@ -168,8 +168,7 @@ impl Table {
 
     /// The members of full buckets that may have to yield to others of their sixteenth.
     pub fn unsettled<'a>(&'a self, now: Time, config: &'a TableConfig) -> impl Iterator<Item = &'a Entry> {
-        let full = self.buckets.iter().filter(|bucket| bucket.entries.len() >= config.k && config.diverse);
-        full.flat_map(move |bucket| bucket.unsettled(now, config))
+        self.buckets.iter().flat_map(move |bucket| bucket.unsettled(now, config).map(|(_, entry)| entry))
     }
 
     /// The buckets that have room though the k nearest members are all nearer: each with a random one of its members.

@@ -116,11 +116,9 @@ impl<C: Contacts> Engine<C> {
     fn refresh_targets(&mut self, now: Time) -> Vec<PublicKey> {
         let known = self.proofs.nodes().filter(|node| self.has_proved(now, *node) && !self.known(*node).lost);
         let known = known.filter(|node| self.opening(now, *node) >= Some(Opening::EmptySixteenth));
-        let known: BTreeMap<Place, NodeRef> = known.map(|node| (self.place_of(node), node)).collect();
-        let known: Vec<(Place, NodeRef)> = known.into_iter().collect();
+        let known = self.one_of_each_place(known);
         let known = known.sample(&mut self.rng, TARGETS / 2);
-        let mut lacking: BTreeMap<Place, PublicKey> =
-            known.map(|(place, node)| (*place, *self.contacts.key(*node))).collect();
+        let mut lacking: BTreeMap<Place, PublicKey> = known.copied().collect();
         let mut others = BTreeMap::new();
         let mut target = PublicKey([0; 64]);
         for _ in 0..TARGETS_DRAWN {
@@ -139,17 +137,21 @@ impl<C: Contacts> Engine<C> {
         let lacking: Vec<PublicKey> = lacking.into_values().collect();
         let mut targets: Vec<PublicKey> = lacking.sample(&mut self.rng, TARGETS).copied().collect();
         if self.is_young(now) {
-            let unsettled = self.table.unsettled(now, &self.config.table);
-            let unsettled: BTreeMap<Place, NodeRef> =
-                unsettled.map(|entry| (self.place_of(entry.node), entry.node)).collect();
-            let unsettled: Vec<(Place, NodeRef)> = unsettled.into_iter().collect();
-            for (place, node) in unsettled.sample(&mut self.rng, TARGETS - targets.len()) {
-                targets.push(*others.get(place).unwrap_or(self.contacts.key(*node)));
+            let unsettled = self.table.unsettled(now, &self.config.table).map(|entry| entry.node);
+            let unsettled = self.one_of_each_place(unsettled);
+            for (place, key) in unsettled.sample(&mut self.rng, TARGETS - targets.len()) {
+                targets.push(*others.get(place).unwrap_or(key));
             }
         }
         if targets.is_empty() {
             targets.push(target);
         }
         targets
+    }
+
+    /// The places of some nodes, each with the key of one of them.
+    fn one_of_each_place(&self, nodes: impl Iterator<Item = NodeRef>) -> Vec<(Place, PublicKey)> {
+        let by_place: BTreeMap<Place, NodeRef> = nodes.map(|node| (self.place_of(node), node)).collect();
+        by_place.into_iter().map(|(place, node)| (place, *self.contacts.key(node))).collect()
     }
 }
