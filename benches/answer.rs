@@ -7,7 +7,6 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, Throughput};
 use kadnode::proto::config::Config;
 use kadnode::proto::contacts::OwnContacts;
@@ -37,7 +36,7 @@ fn addr(n: u32) -> SocketAddr {
 
 struct Node {
     engine: Engine<OwnContacts>,
-    packet: BytesMut,
+    packet: Vec<u8>,
     now: Time,
 }
 
@@ -56,7 +55,7 @@ impl Node {
         config.fetch_records = false;
         let clock = Clock { now: Time::ZERO, unix_micros: UNIX * 1_000_000 };
         let engine = Engine::new(local, Arc::new(config), OwnContacts::default(), [1; 32], clock).expect("it can be");
-        Self { engine, packet: BytesMut::new(), now: Time::ZERO }
+        Self { engine, packet: Vec::new(), now: Time::ZERO }
     }
 
     /// Takes a packet in and seals all that comes of it; with a list, tells the messages.
@@ -95,13 +94,13 @@ fn endpoint(n: u32) -> WireEndpoint {
     WireEndpoint { ip: Some(addr(n).ip()), udp: 30303, tcp: 30303 }
 }
 
-fn sealed(n: u32, message: &Message) -> BytesMut {
-    let mut packet = BytesMut::new();
+fn sealed(n: u32, message: &Message) -> Vec<u8> {
+    let mut packet = Vec::new();
     wire::seal(&key(n), message, &mut packet);
     packet
 }
 
-fn ping(n: u32) -> BytesMut {
+fn ping(n: u32) -> Vec<u8> {
     let ping = Ping { from: endpoint(n), to: endpoint(0), expiration: UNIX + 60, enr_seq: Some(1) };
     sealed(n, &Message::Ping(ping))
 }

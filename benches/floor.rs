@@ -41,13 +41,7 @@ fn main() {
             "{{\"backend\": \"{BACKEND}\", \"recover_us\": {:.3}, \"sign_us\": {:.3}, \"hash_ping_us\": {:.3}, \
              \"hash_findnode_us\": {:.3}, \"receive_us\": {:.3}, \"send_us\": {:.3}, \"send_two_us\": {:.3}, \
              \"ping_floor_us\": {ping:.3}, \"findnode_floor_us\": {find_node:.3}}}",
-            parts.recover,
-            parts.sign,
-            parts.hash_ping,
-            parts.hash_find_node,
-            parts.receive,
-            parts.send,
-            parts.send_two,
+            parts.recover, parts.sign, parts.hash_ping, parts.hash_find_node, parts.receive, parts.send, parts.send_two,
         );
         return;
     }
