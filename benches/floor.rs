@@ -9,6 +9,8 @@
 //!     cargo bench --bench floor --no-default-features --features cli           # k256
 //!     cargo bench --bench floor -- --json
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
 use std::hint::black_box;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};

@@ -166,3 +166,113 @@ fn perform(hands: &mut Sender, job: Job) -> Done {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::super::parcel::Outbox;
+    use super::super::socket::Socket;
+    use super::*;
+    use crate::proto::engine::Transmit;
+    use crate::proto::identity::{NodeKey, PublicKey};
+    use crate::proto::wire::{self, EnrRequest, FindNode, Message};
+
+    fn key(n: u8) -> NodeKey {
+        NodeKey::from_bytes(&[n; 32]).unwrap()
+    }
+
+    fn find(n: u64) -> Message {
+        Message::FindNode(FindNode { target: PublicKey([9; 64]), expiration: n })
+    }
+
+    fn packet(n: u64) -> Unverified {
+        let mut packet = Vec::new();
+        wire::seal(&key(1 + (n % 3) as u8), &find(n), &mut packet);
+        wire::parse(&packet).unwrap()
+    }
+
+    fn crew(helpers: usize) -> Crew {
+        let socket = Socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Crew::new(Sender::new(Arc::new(key(9)), Arc::new(socket)), helpers)
+    }
+
+    fn recovered(crew: &mut Crew, count: u64) -> Vec<Opened> {
+        let mut jobs: VecDeque<Job> = (0..count).map(|n| Job::Recover(n as usize, packet(n))).collect();
+        let (mut done, mut opened) = (Vec::new(), vec![None; count as usize]);
+        crew.work(&mut jobs, &mut done);
+        assert!(jobs.is_empty());
+        for done in done {
+            let Done::Recovered(number, Ok(packet)) = done else { panic!("all are rightly signed") };
+            assert!(opened[number].replace(packet).is_none(), "each is done once");
+        }
+        opened.into_iter().map(|packet| packet.expect("each is done")).collect()
+    }
+
+    #[tokio::test]
+    async fn all_is_done_once_however_many_help() {
+        for helpers in [0, 1, 3] {
+            let mut crew = crew(helpers);
+            for count in [0, 1, 3, 4, 33, 1, 100] {
+                for (n, opened) in (0..).zip(recovered(&mut crew, count)) {
+                    assert_eq!((&opened.sender, opened.message), (key(1 + (n % 3) as u8).public_key(), find(n)));
+                }
+            }
+            assert_eq!(crew.helpers.len(), helpers);
+        }
+    }
+
+    #[tokio::test]
+    async fn helpers_are_started_when_they_are_needed() {
+        let mut crew = crew(3);
+        recovered(&mut crew, 3);
+        assert_eq!(crew.helpers.len(), 0);
+        recovered(&mut crew, 4);
+        assert_eq!(crew.helpers.len(), 1);
+        recovered(&mut crew, 7);
+        assert_eq!(crew.helpers.len(), 2);
+    }
+
+    /// What one peer gets arrives in the order in which the engine said it, in the middle of what others get.
+    #[tokio::test]
+    async fn what_goes_to_one_peer_keeps_its_order() {
+        let peers: Vec<_> = (0..3).map(|_| std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        let addrs: Vec<SocketAddr> = peers.iter().map(|peer| peer.local_addr().unwrap()).collect();
+        let mut crew = crew(2);
+        let (mut outbox, mut done) = (Outbox::default(), Vec::new());
+        for round in 0..50 {
+            // Three each; the second one is the longest, so they cannot leave as one run.
+            for n in 0..9u64 {
+                let expiration = round * 9 + n;
+                let message =
+                    if n / 3 == 1 { find(expiration) } else { Message::EnrRequest(EnrRequest { expiration }) };
+                outbox.add(Transmit { to: addrs[n as usize % 3], message, request: None }, None);
+            }
+            let mut jobs: VecDeque<Job> = outbox.take().map(Job::Send).collect();
+            assert_eq!(jobs.len(), 3, "one parcel for each peer");
+            crew.work(&mut jobs, &mut done);
+            for (n, peer) in (0..).zip(&peers) {
+                for expected in [n, n + 3, n + 6] {
+                    let mut buffer = [0; 1280];
+                    let len = peer.recv(&mut buffer).unwrap();
+                    let opened = wire::open(&buffer[..len]).unwrap();
+                    assert_eq!(opened.message.expiration(), Some(round * 9 + expected));
+                    assert_eq!(opened.sender, *key(9).public_key());
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_parcel_that_is_full_is_followed_by_another() {
+        let mut outbox = Outbox::default();
+        let to = (Ipv4Addr::LOCALHOST, 9).into();
+        for n in 0..10 {
+            outbox.add(Transmit { to, message: find(n), request: None }, None);
+        }
+        let told: Vec<Vec<_>> =
+            outbox.take().map(|parcel| parcel.letters().map(|letter| letter.message.expiration()).collect()).collect();
+        assert_eq!(told.concat(), (0..10).map(Some).collect::<Vec<_>>());
+        assert_eq!(told.len(), 3);
+    }
+}
