@@ -16,6 +16,9 @@ use crate::proto::wire::{
     Ping, Pong, Unverified, WireEndpoint,
 };
 
+/// Nodes at one address that are asked for their proofs before a packet from there is opened: a few microseconds.
+const MAX_NEIGHBOURS: usize = 16;
+
 /// A message with what the packet around it tells.
 struct From {
     addr: SocketAddr,
@@ -50,9 +53,22 @@ impl<C: Contacts> Engine<C> {
             }
             Message::Pong(pong) => self.awaits_hash(from, &pong.ping_hash),
             Message::EnrResponse(response) => self.awaits_hash(from, &response.request_hash),
+            Message::FindNode(_) | Message::EnrRequest(_) if !self.may_be_proved(now, from) => {
+                return Err(Dropped::Unproved);
+            }
             _ => true,
         };
         if awaited { Ok(message) } else { Err(Dropped::Unsolicited) }
+    }
+
+    /// Whether a node at this address may have proved its endpoint, by the time that its packet is handled: the PONG may be
+    /// right before it.
+    fn may_be_proved(&self, now: Time, addr: SocketAddr) -> bool {
+        // Where a crowd lives, finding out who it is is cheaper than asking about each.
+        let mut known = self.contacts.at(addr).take(MAX_NEIGHBOURS + 1);
+        self.requests.at(addr).any(|(_, request)| matches!(request.asked, Asked::Ping { .. }))
+            || known.by_ref().take(MAX_NEIGHBOURS).any(|node| self.has_proved(now, node))
+            || known.next().is_some()
     }
 
     /// Counts a datagram that no packet, or no sender, could be made of.

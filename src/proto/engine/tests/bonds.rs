@@ -6,7 +6,7 @@ use crate::proto::config::Config;
 use crate::proto::contacts::Contacts;
 use crate::proto::engine::{Clock, Command, CommandError, Dropped, Reply};
 use crate::proto::identity::{Contact, RecordContent};
-use crate::proto::wire::{EnrResponse, Message, MessageKind, OpenError};
+use crate::proto::wire::{self, EnrResponse, Message, MessageKind, OpenError};
 
 const A: &str = "10.0.0.2:30303";
 const B: &str = "10.0.0.3:30303";
@@ -79,6 +79,41 @@ fn a_pong_counts_once_and_in_time_and_when_asked_for() {
     net.send_pong(peer, ping.hash);
     net.run(DELAY);
     assert_eq!(net.dropped(Dropped::Unsolicited), 4, "twice");
+}
+
+/// Whether a FINDNODE from there is worth a recovery, whoever it is by.
+fn screened(net: &mut Net, from: std::net::SocketAddr) -> Result<(), Dropped> {
+    let mut packet = Vec::new();
+    wire::seal(&key(77), &net.make_find(target(9)), &mut packet);
+    let framed = wire::frame(&packet).unwrap();
+    net.input(0, |engine, now| engine.screen(now, from, framed).map(|_| ()))
+}
+
+#[test]
+fn requests_from_where_nobody_has_proved_himself_are_not_even_opened() {
+    let mut net = Net::alone(passive());
+    let peer = net.peer(2, addr(A));
+    assert_eq!(screened(&mut net, addr(A)), Err(Dropped::Unproved));
+
+    // The PONG may come with it, in one batch.
+    let hash = net.send_ping(peer);
+    let (_, ping) = net.expect_ping(peer);
+    net.expect_pong(peer, hash);
+    assert_eq!(screened(&mut net, addr(A)), Ok(()));
+    net.send_pong(peer, ping.hash);
+    net.run(DELAY);
+    assert_eq!(screened(&mut net, addr(A)), Ok(()));
+    assert_eq!(screened(&mut net, addr("10.0.0.2:30304")), Err(Dropped::Unproved), "another port");
+
+    net.deafen(peer, true);
+    // 16 nodes at one address are asked for; of more one might have.
+    for n in 0..17 {
+        assert_eq!(screened(&mut net, addr(B)), Err(Dropped::Unproved), "{n} nodes");
+        let ping = net.make_ping(addr(B));
+        net.forge(&key(100 + n), addr(B), addr("10.0.0.1:30303"), &ping);
+        net.run(secs(2));
+    }
+    assert_eq!(screened(&mut net, addr(B)), Ok(()));
 }
 
 #[test]
@@ -430,7 +465,7 @@ fn our_own_key_is_nobody() {
     net.send_ping(mirror);
     net.send_find(mirror, target(1));
     net.expect_nothing(mirror, secs(2));
-    assert_eq!(net.dropped(Dropped::FromSelf), 2);
+    assert_eq!((net.dropped(Dropped::FromSelf), net.dropped(Dropped::Unproved)), (1, 1));
 }
 
 #[test]
