@@ -28,15 +28,15 @@ const NEIGHBORS: (usize, usize) = (1053, 421);
 /// What stands before the signed part of a packet.
 const BEFORE_SIGNED: usize = 97;
 
-/// Rounds of each measurement, of which the quickest counts, and how long one takes.
-const ROUNDS: u32 = 15;
-const ROUND: Duration = Duration::from_millis(40);
+/// How long each part is measured, and how many calls are timed together.
+const SPAN: Duration = Duration::from_millis(500);
+const RUN: u32 = 32;
 
 fn main() {
     let json = std::env::args().any(|arg| arg == "--json");
     // `cargo test --benches` only wants to see that it runs.
-    let round = if std::env::args().any(|arg| arg == "--bench") { ROUND } else { Duration::from_micros(100) };
-    let parts = Parts::measure(round);
+    let span = if std::env::args().any(|arg| arg == "--bench") { SPAN } else { Duration::from_millis(1) };
+    let parts = Parts::measure(span);
     let (ping, find_node) = (parts.ping(), parts.find_node());
     if json {
         println!(
@@ -73,7 +73,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn measure(round: Duration) -> Self {
+    fn measure(span: Duration) -> Self {
         let key = NodeKey::from_bytes(&[1; 32]).expect("a small number is a key");
         let hash = crypto::keccak256(b"message");
         let signature = key.sign(&hash);
@@ -84,17 +84,17 @@ impl Parts {
                 black_box(crypto::keccak256(black_box(&bytes[32..len])));
             });
         };
-        let (send, receive) = io(&[PONG], PING, round);
-        let (send_two, _) = io(&[NEIGHBORS.0, NEIGHBORS.1], FINDNODE, round);
+        let (send, receive) = io(&[PONG], PING, span);
+        let (send_two, _) = io(&[NEIGHBORS.0, NEIGHBORS.1], FINDNODE, span);
         Self {
-            recover: time(round, || {
+            recover: time(span, || {
                 black_box(crypto::recover(black_box(&hash), black_box(&signature))).expect("it is a signature");
             }),
-            sign: time(round, || {
+            sign: time(span, || {
                 black_box(key.sign(black_box(&hash)));
             }),
-            hash_ping: time(round, || packets(&[PING, PONG])),
-            hash_find_node: time(round, || {
+            hash_ping: time(span, || packets(&[PING, PONG])),
+            hash_find_node: time(span, || {
                 packets(&[FINDNODE, NEIGHBORS.0, NEIGHBORS.1]);
                 black_box(crypto::keccak256(black_box(&[7; 64])));
             }),
@@ -113,24 +113,29 @@ impl Parts {
     }
 }
 
-/// Microseconds that one call takes.
-fn time(round: Duration, mut work: impl FnMut()) -> f64 {
-    let mut quickest = f64::INFINITY;
-    for _ in 0..ROUNDS {
-        let (start, mut calls) = (Instant::now(), 0u32);
-        while start.elapsed() < round {
-            // Reading the clock must not count.
-            (0..16).for_each(|_| work());
-            calls += 16;
-        }
-        quickest = quickest.min(start.elapsed().as_secs_f64() * 1e6 / f64::from(calls));
+/// Microseconds that one call takes: the median over short runs, few of which are interrupted.
+fn time(span: Duration, mut work: impl FnMut()) -> f64 {
+    let (start, mut runs) = (Instant::now(), Vec::new());
+    while start.elapsed() < span {
+        let begun = Instant::now();
+        (0..RUN).for_each(|_| work());
+        runs.push(micros(begun) / f64::from(RUN));
     }
-    quickest
+    median(&mut runs)
+}
+
+fn micros(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e6
+}
+
+fn median(runs: &mut [f64]) -> f64 {
+    runs.sort_unstable_by(f64::total_cmp);
+    runs[runs.len() / 2]
 }
 
 /// Microseconds to send datagrams of these lengths over loopback with one call, where the system can, and to receive one
 /// of `received` bytes.
-fn io(lens: &[usize], received: usize, round: Duration) -> (f64, f64) {
+fn io(lens: &[usize], received: usize, span: Duration) -> (f64, f64) {
     let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback can be bound");
     let (from, to) = (bind(), bind());
     let destination = to.local_addr().expect("it is bound");
@@ -148,32 +153,25 @@ fn io(lens: &[usize], received: usize, round: Duration) -> (f64, f64) {
             }
         }
     };
-    // As many as fit into a receive buffer of the usual size, so that none is thrown away.
-    const BURST: u32 = 32;
     let mut buffer = [0u8; 2048];
     let mut receive = |count: usize| {
         for _ in 0..count {
             to.recv(&mut buffer).expect("it has been sent");
         }
     };
-    let timed = |work: &mut dyn FnMut()| {
+    let (start, mut sends, mut receives) = (Instant::now(), Vec::new(), Vec::new());
+    while start.elapsed() < span {
+        // As many as fit into a receive buffer of the usual size, so that none is thrown away.
         let begun = Instant::now();
-        work();
-        begun.elapsed().as_secs_f64() * 1e6 / f64::from(BURST)
-    };
-    let mut quickest = (f64::INFINITY, f64::INFINITY);
-    for _ in 0..ROUNDS {
-        let (start, mut spent, mut bursts) = (Instant::now(), (0.0, 0.0), 0.0);
-        while start.elapsed() < round {
-            spent.0 += timed(&mut || (0..BURST).for_each(|_| send()));
-            receive(BURST as usize * lens.len());
-            for _ in 0..BURST {
-                from.send_to(&contents[..received.min(contents.len())], destination).expect("loopback takes it");
-            }
-            spent.1 += timed(&mut || receive(BURST as usize));
-            bursts += 1.0;
+        (0..RUN).for_each(|_| send());
+        sends.push(micros(begun) / f64::from(RUN));
+        receive(RUN as usize * lens.len());
+        for _ in 0..RUN {
+            from.send_to(&contents[..received.min(contents.len())], destination).expect("loopback takes it");
         }
-        quickest = (quickest.0.min(spent.0 / bursts), quickest.1.min(spent.1 / bursts));
+        let begun = Instant::now();
+        receive(RUN as usize);
+        receives.push(micros(begun) / f64::from(RUN));
     }
-    quickest
+    (median(&mut sends), median(&mut receives))
 }
