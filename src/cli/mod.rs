@@ -1,6 +1,7 @@
 //! The command line: `kadnode`, and its subcommands, one file each.
 
 mod args;
+mod bench;
 mod contacts;
 mod enr;
 mod failure;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 
 use self::failure::Failure;
 
@@ -28,6 +30,7 @@ Examples:
   kadnode ping enode://d860…f666@18.138.108.67:30303   Ask whether a node is there
   kadnode lookup d860…f666 --bootnodes nodes.txt       Find the nodes nearest to a key
   kadnode sim --nodes 1000 --lookups 1000              Count hops in a simulated network
+  kadnode bench enode://1ef7…50a3@127.0.0.1:30301      Measure a node of one's own under load
 
 Without a command, kadnode runs a node. While it runs, standard output holds exactly two lines: the node's enode URL and \
 its record. The log goes to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage or input.";
@@ -50,6 +53,7 @@ enum Command {
     Lookup(lookup::Args),
     Resolve(resolve::Args),
     Sim(Box<sim::Args>),
+    Bench(Box<bench::Args>),
 }
 
 /// Runs the program: reads the command line, does what it says, and tells how it ended.
@@ -90,14 +94,21 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             args.log.start(logging::Default::Warn);
             sim::run(&args)
         }
+        Command::Bench(args) => {
+            args.log.start(logging::Default::Warn);
+            // One thread, so that the generator is in the target's way as little as can be.
+            block_on_with(Builder::new_current_thread(), bench::run(*args))
+        }
     }
 }
 
 fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::runtime(format!("cannot start the runtime: {error}")))?;
+    block_on_with(Builder::new_multi_thread(), future)
+}
+
+fn block_on_with(mut builder: Builder, future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime =
+        builder.enable_all().build().map_err(|error| Failure::runtime(format!("cannot start the runtime: {error}")))?;
     let result = runtime.block_on(future);
     // A DNS query that the system library is waiting for cannot be called off, and is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));
