@@ -52,7 +52,7 @@ Exit code 1 when the target does not answer.";
 
 /// Put a load on a node of one's own: answers a second, latency, loss, and CPU time for each answer.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub(super) struct Args {
     /// The target: an enode URL (its host may be a DNS name) or an enr: record. Only loopback and private addresses are
     /// accepted
@@ -150,11 +150,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     allow(contact.endpoint.ip, args.i_own_this_host)?;
     let mut bench = Bench::start(args, contact, meter).await?;
     let report = if bench.args.mode.is_answered() { bench.answered().await? } else { bench.dropped().await? };
-    print(&if bench.args.json { report.as_json() } else { report.as_text() })?;
-    match report.answers() {
-        0 => Err(silence(contact, "after the first PING")),
-        _ => Ok(()),
+    if report.answers() == 0 {
+        return Err(silence(contact, "after the first PING"));
     }
+    print(&if bench.args.json { report.as_json() } else { report.as_text() })
 }
 
 impl Args {
@@ -223,8 +222,12 @@ impl Bench {
         // Another mode speaks with other identities, of which the target has no memory.
         let mut maker = Maker::new(args.seed.wrapping_mul(64).wrapping_add(args.mode as u64), unix);
         let target = contact.endpoint.udp_addr();
-        let scout = Slot::open(target, maker.key()).await?;
-        let mut bench = Self { args, contact, meter, maker, scout, expiration: unix + 3600 };
+        let mut scout = Slot::open(target, maker.key()).await?;
+        let expiration = unix + 3600;
+        if !matches!(args.mode, Mode::Ping | Mode::NewKeys) || args.nodes() > 0 {
+            scout.answer_pings(expiration);
+        }
+        let mut bench = Self { args, contact, meter, maker, scout, expiration };
         bench.greet().await?;
         Ok(bench)
     }
@@ -297,7 +300,6 @@ impl Bench {
         if self.args.nodes() > 0 {
             self.gather(&crowd).await?;
         } else {
-            self.scout.answer_pings(self.expiration);
             let ping = self.maker.packet(Mode::Ping, &key, from, to, TRIES);
             self.scout.prove(ping, self.args.timeout()).await?;
         }
@@ -341,7 +343,6 @@ impl Bench {
     }
 
     async fn bond_scout(&mut self) -> Result<(), Failure> {
-        self.scout.answer_pings(self.expiration);
         let (key, me) = (self.scout.key.clone(), self.scout.me);
         let [pings, trials] = self.bonding(&key, me, Mode::Findnode);
         match self.scout.bond(&pings, &trials, Expect::Neighbors(1), self.args.timeout()).await? {

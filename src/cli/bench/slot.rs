@@ -165,16 +165,15 @@ impl Slot {
         Ok(None)
     }
 
-    /// Has the target take this endpoint as proved: pings it and answers its PING, for which it gets a moment. Says
-    /// whether the target answered; a PING of it may not come because it knows this endpoint.
+    /// Has the target take this endpoint as proved: pings it and answers its PING, for which it gets a moment if there was
+    /// none yet. Says whether the target answered; a PING of it may not come because it knows this endpoint.
     pub(super) async fn prove(&mut self, ping: &[u8], timeout: Duration) -> Result<bool, Failure> {
-        let before = self.pinged;
         if self.request(ping, Expect::Echo, timeout).await?.is_none() {
             return Ok(false);
         }
         let until = now() + PING_BACK;
         // `receive` comes back for other packets alone, so it is given its time in small pieces.
-        while self.pinged == before && now() < until {
+        while self.pinged == 0 && now() < until {
             self.receive(until.min(now() + Duration::from_millis(1))).await?;
         }
         Ok(true)
@@ -195,6 +194,8 @@ impl Slot {
                 self.listen(now() + QUIET).await?;
                 return Ok(true);
             }
+            // Some ping later than others.
+            self.listen(now() + PING_BACK).await?;
         }
         Ok(false)
     }
