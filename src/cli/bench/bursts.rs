@@ -64,7 +64,8 @@ pub(super) async fn run(
     }
     dropped.stray = slot.stray - stray;
     let end = read(meter).await?;
-    dropped.cpu = idle.zip(alone).zip(end).map(|((idle, alone), end)| (alone - idle, end - alone));
+    dropped.cpu =
+        idle.zip(alone).zip(end).map(|((idle, alone), end)| (alone.saturating_sub(idle), end.saturating_sub(alone)));
     Ok(dropped)
 }
 

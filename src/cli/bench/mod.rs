@@ -203,6 +203,9 @@ fn silence(contact: Contact, when: &str) -> Failure {
     ))
 }
 
+/// A slot with the requests that it is to make.
+type Loaded = (Slot, Packets);
+
 /// A run under way.
 struct Bench {
     args: Args,
@@ -279,8 +282,9 @@ impl Bench {
         let before = self.cpu(own.as_ref()).await?;
         let tally = self.beside(load::run(slots, expect, pace, timeout)).await?;
         let after = self.cpu(own.as_ref()).await?;
-        let cpu = |pick: fn((Option<u64>, Option<u64>)) -> Option<u64>| Some(pick(after)? - pick(before)?);
-        let (target, own) = (cpu(|both| both.0), cpu(|both| both.1));
+        // A thread that has ended takes its time with it.
+        let spent = |before: Option<u64>, after: Option<u64>| Some(after?.saturating_sub(before?));
+        let (target, own) = (spent(before.0, after.0), spent(before.1, after.1));
         Ok(self.report(window, Outcome::Answered { tally, expect, target, own }))
     }
 
@@ -311,7 +315,7 @@ impl Bench {
     }
 
     /// Slots with their share of the requests.
-    async fn sealed_slots(&mut self) -> Result<Vec<(Slot, Packets)>, Failure> {
+    async fn sealed_slots(&mut self) -> Result<Vec<Loaded>, Failure> {
         let Args { mode, count, .. } = self.args;
         let window = self.args.window.min(count);
         let to = self.contact.endpoint;
@@ -352,7 +356,7 @@ impl Bench {
     }
 
     /// Bonds each slot, all at once; those with which the target does not bond are left out, with a word about it.
-    async fn bond(&mut self, slots: Vec<(Slot, Packets)>) -> Result<Vec<(Slot, Packets)>, Failure> {
+    async fn bond(&mut self, slots: Vec<Loaded>) -> Result<Vec<Loaded>, Failure> {
         let (mode, timeout, all) = (self.args.mode, self.args.timeout(), slots.len());
         let expect = if mode == Mode::Findnode { Expect::Neighbors(1) } else { Expect::Echo };
         let mut tasks = JoinSet::new();
