@@ -119,12 +119,13 @@ def memory(bench: Bench, target: Target) -> Values:
     target = bench.start(target.name)
     try:
         time.sleep(2)
-        idle = target.resident()
+        idle, idle_anonymous = target.resident()
         # 200 nodes for a table that is full; a window that divides the identities, so that each keeps its address.
         count = round(100_000 * target.share)
         more = ["--identities", str(count // 10), "--window", "50", "--nodes", "200", "--warm-up", "5"]
         bench(target, "new-keys", *more, count=count)
-        return {"idle": idle, "after": target.resident()}
+        after, after_anonymous = target.resident()
+        return {"idle": idle, "idle anonymous": idle_anonymous, "after": after, "after anonymous": after_anonymous}
     finally:
         target.process.kill()
 
@@ -152,8 +153,10 @@ ROWS = [
     ("flood 1000", "twice the peak: answers within 1 s, % of the peak"),
     ("flood 500", "twice the peak: answers within 0.5 s, % of the peak"),
     ("flood p50", "twice the peak: latency of those within 1 s, p50, ms"),
-    ("idle", "memory idle, MB"),
-    ("after", "memory after 100,000 PINGs of 10,000 identities and 200 nodes, MB"),
+    ("idle", "memory (VmRSS) idle, MB"),
+    ("after", "memory (VmRSS) after 100,000 PINGs of 10,000 identities, and 200 nodes, MB"),
+    ("idle anonymous", "of that anonymous (RssAnon) idle, MB"),
+    ("after anonymous", "of that anonymous (RssAnon) after, MB"),
 ]
 
 

@@ -12,7 +12,7 @@ use super::support::{Home, enode, failure, key, output, silent};
 
 /// Runs a bench that must succeed, and returns its JSON and what it said beside that.
 fn json(home: &Home, contact: &str, more: &[&str]) -> (Value, String) {
-    let args = [&["bench", contact, "--json", "--warm-up", "20"], more].concat();
+    let args = [&["bench", contact, "--json", "--warm-up", "1"], more].concat();
     let (code, stdout, stderr) = output(home.path(), &args);
     assert_eq!(code, Some(0), "{args:?}: {stderr}");
     (serde_json::from_str(&stdout).expect("one JSON object"), stderr)

@@ -22,6 +22,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Looks with the same result after which a target without a crowd is taken to have settled.
 const SETTLED: u32 = 3;
 
+/// How long a target has to name 16 nodes before it counts. geth names nodes that it has not checked as long as it has
+/// checked none, and then those alone that it has; the first check comes within 3 s.
+pub(super) const HOLD: Duration = Duration::from_secs(4);
+
 /// Nodes that answer as long as they are held.
 pub(super) struct Crowd {
     nodes: Vec<Discovery>,
@@ -53,17 +57,18 @@ impl Crowd {
         pings.join_all().await;
     }
 
-    /// Has the crowd ping the target, and waits until a FINDNODE is answered with 16 nodes, or without a crowd until the
-    /// answers are alike; at most until a moment. Returns the packets and nodes of the last answer. `scout` must have
-    /// bonded.
+    /// Has the crowd ping the target, and waits until FINDNODEs have been answered with 16 nodes for as long as `hold`, or
+    /// without a crowd until the answers are alike; at most until a moment. Returns the packets and nodes of the last
+    /// answer. `scout` must have bonded.
     pub(super) async fn warm_up(
         &self,
         scout: &mut Slot,
         maker: &mut Maker,
         timeout: Duration,
-        until: Instant,
+        [hold, most]: [Duration; 2],
     ) -> Result<(usize, usize), Failure> {
-        let mut pinged: Option<Instant> = None;
+        let until = now() + most;
+        let (mut pinged, mut full_since): (Option<Instant>, Option<Instant>) = (None, None);
         let (mut alike, mut last) = (0, (0, 0));
         loop {
             if pinged.is_none_or(|pinged| now() - pinged >= AGAIN) {
@@ -75,7 +80,9 @@ impl Crowd {
             let found = scout.survey(find, K, timeout).await?;
             alike = if found == last { alike + 1 } else { 0 };
             last = found;
-            let done = if self.nodes.is_empty() { alike == SETTLED } else { found.1 >= K };
+            full_since = if found.1 >= K { full_since.or_else(|| Some(now())) } else { None };
+            let full = full_since.is_some_and(|since| now() - since >= hold);
+            let done = if self.nodes.is_empty() { alike == SETTLED } else { full };
             if done || now() >= until {
                 return Ok(last);
             }

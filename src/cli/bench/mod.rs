@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use tokio::task::JoinSet;
 
 use self::cpu::Meter;
-use self::crowd::Crowd;
+use self::crowd::{Crowd, HOLD};
 use self::load::Pace;
 use self::packets::{Maker, Packets};
 use self::report::{Outcome, Report};
@@ -79,7 +79,7 @@ pub(super) struct Args {
     /// findnode, else 0]
     #[arg(long, value_name = "N", value_parser = within(0..=1000))]
     nodes: Option<u64>,
-    /// Seconds to wait at most until the target names 16 of those nodes in answer to a FINDNODE, 0 to 3600
+    /// Seconds to wait at most until the target has named 16 of those nodes in answer to FINDNODEs for 4 s, 0 to 3600
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = within(0..=3600))]
     warm_up: u64,
     /// Measure the CPU time of this process, the target's, for each answer (Linux)
@@ -269,8 +269,8 @@ impl Bench {
             if nodes == 0 {
                 self.bond_scout().await?;
             }
-            let until = now() + SETTLE;
-            let (packets, _) = crowd.warm_up(&mut self.scout, &mut self.maker, timeout, until).await?;
+            let wait = [Duration::ZERO, SETTLE];
+            let (packets, _) = crowd.warm_up(&mut self.scout, &mut self.maker, timeout, wait).await?;
             if packets == 0 {
                 return Err(unserved(self.contact, mode));
             }
@@ -338,9 +338,8 @@ impl Bench {
     async fn gather(&mut self, crowd: &Crowd) -> Result<(), Failure> {
         let begun = now();
         self.bond_scout().await?;
-        let until = begun + Duration::from_secs(self.args.warm_up);
-        let timeout = self.args.timeout();
-        let (_, named) = crowd.warm_up(&mut self.scout, &mut self.maker, timeout, until).await?;
+        let (timeout, wait) = (self.args.timeout(), [HOLD, Duration::from_secs(self.args.warm_up)]);
+        let (_, named) = crowd.warm_up(&mut self.scout, &mut self.maker, timeout, wait).await?;
         let took = (now() - begun).as_secs_f64();
         tell(&format!("warm-up: after {took:.1} s a FINDNODE is answered with {named} of {K} nodes\n"));
         Ok(())
@@ -416,7 +415,7 @@ impl Bench {
     }
 }
 
-/// How long the answers to FINDNODE get to become alike when there is no crowd.
+/// How long the answers to FINDNODE get, after all have bonded, to become alike or to hold 16 nodes again.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Above the number of any request.

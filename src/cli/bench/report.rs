@@ -105,7 +105,7 @@ impl Report {
                 put("requests_per_second", json!(per(tally.sent as f64, tally.sending.as_secs_f64())));
                 put("answers", json!(self.answers()));
                 put("answers_per_second", json!(figures.rate));
-                put("seconds", json!(tally.took.as_secs_f64()));
+                put("seconds", json!(seconds(tally)));
                 let latency = figures
                     .latency
                     .map(|[p50, p99, p999, max]| json!({ "p50": p50, "p99": p99, "p99_9": p999, "max": max }));
@@ -168,7 +168,7 @@ impl Figures {
         let latency =
             (!sorted.is_empty()).then(|| [0.5, 0.99, 0.999, 1.0].map(|share| micros(quantile(&sorted, share))));
         let loss = 1.0 - answers / tally.sent.max(1) as f64;
-        Self { answers, rate: per(answers, tally.took.as_secs_f64()), latency, loss }
+        Self { answers, rate: per(answers, seconds(tally)), latency, loss }
     }
 }
 
@@ -176,6 +176,11 @@ impl Figures {
 fn quantile(sorted: &[u64], share: f64) -> u64 {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]
+}
+
+/// How long the load took. Where answers come too late, requests went out after the last one that counted.
+fn seconds(tally: &Tally) -> f64 {
+    tally.took.max(tally.sending).as_secs_f64()
 }
 
 fn per(count: f64, seconds: f64) -> f64 {
