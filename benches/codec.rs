@@ -5,7 +5,6 @@ mod common;
 use std::hint::black_box;
 use std::net::IpAddr;
 
-use bytes::BytesMut;
 use criterion::{Criterion, Throughput};
 use kadnode::proto::crypto;
 use kadnode::proto::identity::{NodeKey, Record, RecordContent};
@@ -39,7 +38,7 @@ const EXPIRATION: u64 = 1_798_761_600;
 fn all() -> Vec<(&'static str, Message)> {
     let (from, to, expiration, enr_seq) = (endpoint(1), endpoint(2), EXPIRATION, Some(1));
     let record = Record::sign(&key(1), 1, &RecordContent::default()).expect("an empty record fits");
-    let response = EnrResponse { request_hash: [7; 32], record: record.as_bytes().to_vec() };
+    let response = EnrResponse { request_hash: [7; 32], record: record.as_bytes().clone() };
     vec![
         ("PING", Message::Ping(Ping { from, to, expiration, enr_seq })),
         ("PONG", Message::Pong(Pong { to, ping_hash: [7; 32], expiration, enr_seq })),
@@ -70,9 +69,9 @@ fn messages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wire");
     let key = key(1);
     for (name, message) in all() {
-        let mut buffer = BytesMut::new();
+        let mut buffer = Vec::new();
         wire::seal(&key, &message, &mut buffer);
-        let packet = buffer.clone().freeze();
+        let packet = buffer.clone();
         group.throughput(Throughput::Bytes(packet.len() as u64));
         group.bench_function(format!("seal/{name}"), |b| {
             b.iter(|| wire::seal(&key, black_box(&message), &mut buffer));

@@ -19,7 +19,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use tokio::runtime::Builder;
 
 use self::failure::Failure;
 
@@ -96,19 +95,16 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Bench(args) => {
             args.log.start(logging::Default::Warn);
-            // One thread, so that the generator is in the target's way as little as can be.
-            block_on_with(Builder::new_current_thread(), bench::run(*args))
+            block_on(bench::run(*args))
         }
     }
 }
 
 fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    block_on_with(Builder::new_multi_thread(), future)
-}
-
-fn block_on_with(mut builder: Builder, future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime =
-        builder.enable_all().build().map_err(|error| Failure::runtime(format!("cannot start the runtime: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::runtime(format!("cannot start the runtime: {error}")))?;
     let result = runtime.block_on(future);
     // A DNS query that the system library is waiting for cannot be called off, and is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(100));

@@ -1,6 +1,7 @@
 //! `kadnode run`: a node, until it is told to stop.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,13 +51,16 @@ struct NodeArgs {
     /// [default: kadnode in the platform's data directory, on Linux ~/.local/share/kadnode]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// How many threads open and seal packets; all but one are started when there is much to do [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: Option<u16>,
     /// Keep nothing: use a fresh key and no data directory
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let NodeArgs { listen, advertise, data_dir, ephemeral } = args.node;
+    let NodeArgs { listen, advertise, data_dir, threads, ephemeral } = args.node;
     if let Some(advertise) = advertise {
         check_family(listen, &advertise)?;
     }
@@ -66,7 +70,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     } else {
         builder_with_memory(data_dir)?
     };
-    builder = builder.listen(listen);
+    builder = builder.listen(listen).threads(threads.map_or_else(cores, usize::from));
     if let Some(advertise) = advertise {
         builder = builder.advertise(advertise);
     }
@@ -132,6 +136,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         warn!("the node did not end in time; leaving it");
     }
     Ok(())
+}
+
+/// The cores that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// A node with the key and the last record of the data directory.

@@ -24,6 +24,9 @@ pub trait Contacts {
     /// The handle of a known contact.
     fn find(&self, key: &PublicKey, addr: SocketAddr) -> Option<NodeRef>;
 
+    /// The handles of all contacts at an address.
+    fn at(&self, addr: SocketAddr) -> impl Iterator<Item = NodeRef>;
+
     /// The node's ID.
     fn id(&self, node: NodeRef) -> &NodeId;
 
@@ -61,7 +64,7 @@ pub struct OwnContacts {
     slots: Vec<Option<Slot>>,
     free: Vec<u32>,
     /// By key and not by ID, which is a hash of it: every entry of a NEIGHBORS is looked up here.
-    index: BTreeMap<(PublicKey, SocketAddr), NodeRef>,
+    index: BTreeMap<(SocketAddr, PublicKey), NodeRef>,
     bound: usize,
     sweep_at: usize,
 }
@@ -103,7 +106,7 @@ impl OwnContacts {
 
 impl Contacts for OwnContacts {
     fn intern(&mut self, contact: &Contact) -> Option<NodeRef> {
-        let place = (contact.key, contact.endpoint.udp_addr());
+        let place = (contact.endpoint.udp_addr(), contact.key);
         if let Some(&node) = self.index.get(&place) {
             // The TCP port is news, not identity.
             if let Some(Some(slot)) = self.slots.get_mut(node.0 as usize)
@@ -132,7 +135,11 @@ impl Contacts for OwnContacts {
     }
 
     fn find(&self, key: &PublicKey, addr: SocketAddr) -> Option<NodeRef> {
-        self.index.get(&(*key, addr)).copied()
+        self.index.get(&(addr, *key)).copied()
+    }
+
+    fn at(&self, addr: SocketAddr) -> impl Iterator<Item = NodeRef> {
+        self.index.range((addr, PublicKey([0; 64]))..=(addr, PublicKey([0xff; 64]))).map(|(_, node)| *node)
     }
 
     fn id(&self, node: NodeRef) -> &NodeId {
@@ -159,7 +166,7 @@ impl Contacts for OwnContacts {
             if live.peek() != Some(&node)
                 && let Some(dead) = slot.take()
             {
-                self.index.remove(&(dead.contact.key, dead.contact.endpoint.udp_addr()));
+                self.index.remove(&(dead.contact.endpoint.udp_addr(), dead.contact.key));
                 self.free.push(node.0);
             }
         }
@@ -192,6 +199,9 @@ mod tests {
         assert_eq!(store.endpoint(a).tcp, 9);
         assert_eq!(store.find(&contact(1, 2).key, contact(1, 2).endpoint.udp_addr()), Some(b));
         assert_eq!(store.contact(a), with_tcp);
+        let c = store.intern(&Contact { key: PublicKey([9; 64]), ..with_tcp }).unwrap();
+        let at = |port| store.at(contact(1, port).endpoint.udp_addr()).collect::<Vec<_>>();
+        assert_eq!((at(1), at(2), at(3)), (vec![a, c], vec![b], vec![]));
     }
 
     #[test]

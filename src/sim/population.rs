@@ -104,6 +104,10 @@ impl Contacts for Shared {
         self.node_at(addr).filter(|&node| self.key(node) == key)
     }
 
+    fn at(&self, addr: SocketAddr) -> impl Iterator<Item = NodeRef> {
+        self.node_at(addr).into_iter()
+    }
+
     fn id(&self, node: NodeRef) -> &NodeId {
         &self.0.ids[number(node)]
     }

@@ -14,7 +14,7 @@ use crate::proto::identity::reaches;
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Datagrams, or runs of them that the kernel has coalesced, taken with one call.
-const BATCH: usize = 8;
+const BATCH: usize = 32;
 
 /// The longest run of datagrams that the kernel coalesces, in bytes.
 const RUN: usize = 65_535;
@@ -80,30 +80,48 @@ impl Socket {
         self.receive_buffer
     }
 
-    /// Waits for datagrams and fills the batch.
-    pub(super) async fn receive(&self, batch: &mut Batch) -> io::Result<()> {
+    /// Waits until there may be something to receive.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.io.readable().await
+    }
+
+    /// Fills the batch with the datagrams that are there, if there are any.
+    pub(super) fn receive(&self, batch: &mut Batch) -> io::Result<()> {
         batch.filled = 0;
         let Batch { bytes, meta, .. } = batch;
-        batch.filled = self
-            .io
-            .async_io(Interest::READABLE, || {
-                let mut runs = bytes.chunks_exact_mut(RUN).map(IoSliceMut::new);
-                // `bytes` is BATCH runs long.
-                let mut slices: [IoSliceMut<'_>; BATCH] =
-                    std::array::from_fn(|_| runs.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-                self.state.recv(UdpSockRef::from(&self.io), &mut slices, meta)
-            })
-            .await?;
+        let received = self.io.try_io(Interest::READABLE, || {
+            let mut runs = bytes.chunks_exact_mut(RUN).map(IoSliceMut::new);
+            // `bytes` is BATCH runs long.
+            let mut slices: [IoSliceMut<'_>; BATCH] =
+                std::array::from_fn(|_| runs.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
+            self.state.recv(UdpSockRef::from(&self.io), &mut slices, meta)
+        });
+        batch.filled = match received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            other => other?,
+        };
         Ok(())
     }
 
-    /// Sends a datagram, from the given local address where the socket listens on several. It does not wait: when the
-    /// system's queue is full, that is an error like others.
-    pub(super) fn send(&self, to: SocketAddr, from: Option<IpAddr>, contents: &[u8]) -> io::Result<()> {
+    /// Sends a datagram, or with `segment` several of that many bytes, the last of which may have fewer, from the given
+    /// local address where the socket listens on several. It does not wait: when the system's queue is full, that is an
+    /// error like others.
+    pub(super) fn send(
+        &self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        contents: &[u8],
+        segment: Option<usize>,
+    ) -> io::Result<()> {
         let destination = self.address_for_socket(to);
         let src_ip = from.filter(|_| self.local.ip().is_unspecified());
-        let transmit = Transmit { destination, ecn: None, contents, segment_size: None, src_ip };
+        let transmit = Transmit { destination, ecn: None, contents, segment_size: segment, src_ip };
         self.state.try_send(UdpSockRef::from(&self.io), &transmit)
+    }
+
+    /// How many datagrams can be sent with one call.
+    pub(super) fn max_segments(&self) -> usize {
+        self.state.max_gso_segments()
     }
 
     /// Whether an address of this family can be sent to.

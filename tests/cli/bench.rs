@@ -4,11 +4,10 @@ use std::net::UdpSocket;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use kadnode::bytes::BytesMut;
 use kadnode::proto::wire::{Message, MessageKind, Ping, Pong, WireEndpoint, parse, seal};
 use serde_json::Value;
 
-use super::support::{Home, enode, failure, key, output, silent};
+use super::support::{Home, Node, enode, failure, kadnode, key, output, silent};
 
 /// Runs a bench that must succeed, and returns its JSON and what it said beside that.
 fn json(home: &Home, contact: &str, more: &[&str]) -> (Value, String) {
@@ -30,7 +29,7 @@ impl Fake {
         let contact = enode(1, socket.local_addr().unwrap().port());
         let (sender, heard) = channel();
         thread::spawn(move || {
-            let (mut buffer, mut out, mut pings) = ([0; 2048], BytesMut::new(), 0);
+            let (mut buffer, mut out, mut pings) = ([0; 2048], Vec::new(), 0);
             while let Ok((len, from)) = socket.recv_from(&mut buffer) {
                 let packet = parse(&buffer[..len]).expect("the bench sends sound packets");
                 let kind = packet.message().kind();
@@ -82,6 +81,19 @@ fn every_request_is_answered_and_counted_once() {
         assert_eq!(report["packets_per_answer"].as_u64(), findnode.then_some(2));
         assert_eq!(report["nodes_per_answer"].as_f64(), findnode.then_some(16.0));
     }
+}
+
+#[test]
+fn a_target_on_ipv6() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        return;
+    }
+    let home = Home::new();
+    let args = ["run", "--ephemeral", "--bootnodes", &home.at("empty"), "--listen", "[::1]:0"];
+    let node = Node::spawn(kadnode(home.path(), &args));
+    let args = ["--mode", "findnode", "--count", "20", "--window", "4", "--nodes", "17"];
+    let (report, _) = json(&home, &node.enode, &args);
+    assert_eq!((&report["answers"], &report["nodes_per_answer"]), (&20.into(), &16.0.into()), "{report}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ pub(crate) use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as S
 pub(crate) use std::sync::{Arc, Mutex};
 pub(crate) use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub(crate) use bytes::{Bytes, BytesMut};
+pub(crate) use bytes::Bytes;
 pub(crate) use kadnode::bootstrap::Bootnode;
 pub(crate) use kadnode::proto::config::Config;
 pub(crate) use kadnode::proto::engine::{CommandError, Dropped, Event, Origin, Removal};
@@ -110,8 +110,8 @@ impl Peer {
         Contact { key: *self.key.public_key(), endpoint: Endpoint::new(self.addr().ip(), self.addr().port(), 0) }
     }
 
-    pub(crate) fn seal(&self, message: &Message) -> (Hash, BytesMut) {
-        let mut packet = BytesMut::new();
+    pub(crate) fn seal(&self, message: &Message) -> (Hash, Vec<u8>) {
+        let mut packet = Vec::new();
         let hash = wire::seal(&self.key, message, &mut packet);
         (hash, packet)
     }

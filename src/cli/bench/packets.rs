@@ -1,6 +1,5 @@
 //! The packets of a load, sealed before the clock starts.
 
-use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -53,7 +52,7 @@ pub(super) fn hash_of(packet: &[u8]) -> Hash {
 pub(super) struct Maker {
     rng: StdRng,
     unix: u64,
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     /// Looks like the `r` of a signature and belongs to no point of the curve.
     lone_r: [u8; 32],
 }
@@ -63,7 +62,7 @@ impl Maker {
     pub(super) fn new(seed: u64, unix: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let lone_r = lone_r(&mut rng);
-        Self { rng, unix, buffer: BytesMut::new(), lone_r }
+        Self { rng, unix, buffer: Vec::new(), lone_r }
     }
 
     /// A new identity.

@@ -4,7 +4,6 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use tokio::net::UdpSocket;
 use tokio::time::timeout_at;
 
@@ -231,7 +230,7 @@ impl Slot {
     async fn pong(&mut self, ping_hash: Hash, expiration: u64) -> Result<(), Failure> {
         let to = Endpoint::new(self.target.ip(), self.target.port(), 0).into();
         let pong = Pong { to, ping_hash, expiration, enr_seq: None };
-        let mut buffer = BytesMut::new();
+        let mut buffer = Vec::new();
         wire::seal(&self.key, &Message::Pong(pong), &mut buffer);
         self.pinged += 1;
         self.send(&buffer).await

@@ -39,6 +39,10 @@ impl Contacts for ChosenIds {
         None
     }
 
+    fn at(&self, _: SocketAddr) -> impl Iterator<Item = NodeRef> {
+        std::iter::empty()
+    }
+
     fn id(&self, node: NodeRef) -> &NodeId {
         &self.nodes[node.0 as usize].0
     }

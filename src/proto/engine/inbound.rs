@@ -12,9 +12,12 @@ use crate::proto::identity::{Contact, Endpoint, Record, may_tell};
 use crate::proto::table::Closest;
 use crate::proto::time::Time;
 use crate::proto::wire::{
-    EnrRequest, EnrResponse, FindNode, Hash, Message, Neighbors, NodeEntry, Opened, Ping, Pong, Unverified,
-    WireEndpoint,
+    EnrRequest, EnrResponse, FindNode, Framed, Hash, Message, MessageKind, Neighbors, NodeEntry, OpenError, Opened,
+    Ping, Pong, Unverified, WireEndpoint,
 };
+
+/// Nodes at one address that are asked for their proofs before a packet from there is opened: a few microseconds.
+const MAX_NEIGHBOURS: usize = 16;
 
 /// A message with what the packet around it tells.
 struct From {
@@ -28,25 +31,49 @@ impl<C: Contacts> Engine<C> {
     ///
     /// # Errors
     /// Why the packet was dropped, which is counted too.
-    pub fn screen(&mut self, now: Time, from: SocketAddr, packet: &Unverified) -> Result<(), Dropped> {
+    pub fn screen(&mut self, now: Time, from: SocketAddr, packet: Framed<'_>) -> Result<Unverified, Dropped> {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let fault = match packet.message() {
-            message if message.expiration().is_some_and(|at| self.has_expired(now, at)) => Some(Dropped::Expired),
-            Message::Pong(pong) => (!self.awaits_hash(from, &pong.ping_hash)).then_some(Dropped::Unsolicited),
-            Message::EnrResponse(response) => {
-                (!self.awaits_hash(from, &response.request_hash)).then_some(Dropped::Unsolicited)
-            }
-            Message::Neighbors(_) => {
-                let awaited =
-                    self.requests.at(from).any(|(_, request)| matches!(request.asked, Asked::FindNode { .. }));
-                (!awaited).then_some(Dropped::Unsolicited)
-            }
-            _ => None,
-        };
-        match fault {
-            None => Ok(()),
-            Some(reason) => Err(self.count_dropped(reason)),
+        self.read_if_wanted(now, from, &packet)
+            .map(|message| packet.claim(message))
+            .map_err(|reason| self.count_dropped(reason))
+    }
+
+    fn read_if_wanted(&self, now: Time, from: SocketAddr, packet: &Framed<'_>) -> Result<Message, Dropped> {
+        let mut requests = self.requests.at(from);
+        // The longest packets are not even read unless somebody waits for them.
+        if packet.kind() == MessageKind::Neighbors
+            && !requests.any(|(_, request)| matches!(request.asked, Asked::FindNode { .. }))
+        {
+            return Err(Dropped::Unsolicited);
         }
+        let message = packet.message()?;
+        let awaited = match &message {
+            message if message.expiration().is_some_and(|at| self.has_expired(now, at)) => {
+                return Err(Dropped::Expired);
+            }
+            Message::Pong(pong) => self.awaits_hash(from, &pong.ping_hash),
+            Message::EnrResponse(response) => self.awaits_hash(from, &response.request_hash),
+            Message::FindNode(_) | Message::EnrRequest(_) if !self.may_be_proved(now, from) => {
+                return Err(Dropped::Unproved);
+            }
+            _ => true,
+        };
+        if awaited { Ok(message) } else { Err(Dropped::Unsolicited) }
+    }
+
+    /// Whether a node at this address may have proved its endpoint, by the time that its packet is handled: the PONG may be
+    /// right before it.
+    fn may_be_proved(&self, now: Time, addr: SocketAddr) -> bool {
+        // Where a crowd lives, finding out who it is is cheaper than asking about each.
+        let mut known = self.contacts.at(addr).take(MAX_NEIGHBOURS + 1);
+        self.requests.at(addr).any(|(_, request)| matches!(request.asked, Asked::Ping { .. }))
+            || known.by_ref().take(MAX_NEIGHBOURS).any(|node| self.has_proved(now, node))
+            || known.next().is_some()
+    }
+
+    /// Counts a datagram that no packet, or no sender, could be made of.
+    pub fn handle_unreadable(&mut self, error: OpenError) -> Dropped {
+        self.count_dropped(error.into())
     }
 
     /// Takes in a message that has been opened, after [`Engine::screen`] where there was something to screen.
@@ -55,7 +82,7 @@ impl<C: Contacts> Engine<C> {
     /// Why it was dropped, which is counted too.
     pub fn handle_message(&mut self, now: Time, from: SocketAddr, opened: Opened) -> Result<(), Dropped> {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        if opened.id == self.id() {
+        if opened.sender == *self.local_key() {
             return Err(self.count_dropped(Dropped::FromSelf));
         }
         // Packets wait between screening and here when other threads open them; a message may come with none at all.
@@ -143,8 +170,9 @@ impl<C: Contacts> Engine<C> {
         );
         let expiration = self.expiration(now);
         let mut packets = closest.chunks(Neighbors::MAX_SENT).peekable();
-        let answer = |engine: &mut Self, nodes: &[NodeRef]| {
-            let nodes = nodes.iter().map(|&node| NodeEntry::from(engine.contacts.contact(node))).collect();
+        let answer = |engine: &mut Self, found: &[NodeRef]| {
+            let mut nodes = engine.spare.pop().unwrap_or_default();
+            nodes.extend(found.iter().map(|&node| NodeEntry::from(engine.contacts.contact(node))));
             engine.transmit(from.addr, Message::Neighbors(Neighbors { nodes, expiration }), None);
         };
         // Whoever asks waits for an answer: an empty table gives an empty one.
@@ -205,7 +233,7 @@ impl<C: Contacts> Engine<C> {
     fn on_enr_request(&mut self, now: Time, from: &From, _request: &EnrRequest) -> Result<(), Dropped> {
         self.proved_sender(now, from)?;
         if let Some(record) = &self.local.record {
-            let record = record.as_bytes().to_vec();
+            let record = record.as_bytes().clone();
             self.transmit(from.addr, Message::EnrResponse(EnrResponse { request_hash: from.hash, record }), None);
         }
         Ok(())

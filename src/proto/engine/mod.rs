@@ -15,7 +15,7 @@
 //! Unix time.
 //!
 //! Opening and sealing are pure functions of [`crate::proto::wire`], so a driver may do them on other threads, calling
-//! [`Engine::screen`] between parsing and recovery, or leave them out, as a simulator does. The order of packets from one
+//! [`Engine::screen`] between framing and recovery, or leave them out, as a simulator does. The order of packets from one
 //! source must be kept.
 //!
 //! # Shape
@@ -42,7 +42,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -65,7 +64,7 @@ use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::identity::{Contact, NodeId, PublicKey, Record, RecordContent, RecordError};
 use crate::proto::table::{Entry, Offer, Proof, Refusal, Table};
 use crate::proto::time::{Deadlines, Time};
-use crate::proto::wire::{self, Hash, Message};
+use crate::proto::wire::{self, Hash, Message, Neighbors, NodeEntry};
 
 /// The driver's clock: what it calls now, and what the world calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,11 +138,16 @@ pub struct Engine<C> {
     round_trip: RoundTrip,
     timers: Deadlines<Timer>,
     out: VecDeque<Output>,
+    /// Empty lists of nodes, with their memory.
+    spare: Vec<Vec<NodeEntry>>,
     counters: Counters,
 }
 
 /// Strangers left in peace at a time: beyond, the first of them loses the rest of its second.
 const MAX_QUIET: usize = 256;
+
+/// Lists of nodes kept for the next NEIGHBORS: as many as a driver has under way at a time, some 90 kB.
+const MAX_SPARE: usize = 64;
 
 /// Room for outputs that is kept when all are drained.
 const KEPT_OUTPUTS: usize = 4;
@@ -187,6 +191,7 @@ impl<C: Contacts> Engine<C> {
             round_trip: RoundTrip::default(),
             timers: Deadlines::default(),
             out: VecDeque::new(),
+            spare: Vec::new(),
             counters: Counters::default(),
         };
         engine.set_clock(clock);
@@ -198,15 +203,10 @@ impl<C: Contacts> Engine<C> {
     /// # Errors
     /// Why it was dropped, which is counted too.
     pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, datagram: &[u8]) -> Result<(), Dropped> {
-        let parsed = match wire::parse(datagram) {
-            Ok(parsed) => parsed,
-            Err(error) => return Err(self.count_dropped(error.into())),
-        };
-        self.screen(now, from, &parsed)?;
-        match parsed.recover() {
-            Ok(opened) => self.handle_message(now, from, opened),
-            Err(error) => Err(self.count_dropped(error.into())),
-        }
+        let framed = wire::frame(datagram).map_err(|error| self.handle_unreadable(error))?;
+        let unverified = self.screen(now, from, framed)?;
+        let opened = unverified.recover().map_err(|error| self.handle_unreadable(error))?;
+        self.handle_message(now, from, opened)
     }
 
     /// Tells the engine the hash of a request that was sealed and is about to be sent.
@@ -260,7 +260,7 @@ impl<C: Contacts> Engine<C> {
 
     /// Seals a message into `buffer` with the local key and, where it is a request, notes its hash. Without a private key
     /// the buffer is left empty.
-    pub fn seal(&mut self, transmit: &Transmit, buffer: &mut BytesMut) {
+    pub fn seal(&mut self, transmit: &Transmit, buffer: &mut Vec<u8>) {
         let Some(key) = self.local.node.key.private() else {
             buffer.clear();
             return;
@@ -268,6 +268,17 @@ impl<C: Contacts> Engine<C> {
         let hash = wire::seal(key, &transmit.message, buffer);
         if let Some(request) = transmit.request {
             self.handle_sealed(request, hash);
+        }
+    }
+
+    /// Takes back a message that has been sealed, for the memory in it. A driver that leaves this out only makes the engine
+    /// allocate more.
+    pub fn recycle(&mut self, message: Message) {
+        if let Message::Neighbors(Neighbors { mut nodes, .. }) = message
+            && self.spare.len() < MAX_SPARE
+        {
+            nodes.clear();
+            self.spare.push(nodes);
         }
     }
 

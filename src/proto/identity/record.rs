@@ -8,6 +8,7 @@ use std::str::FromStr;
 use alloy_rlp::Decodable;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use enr::Enr;
 use enr::k256::ecdsa::SigningKey;
 use rlp::RlpStream;
@@ -61,7 +62,7 @@ pub struct RecordContent {
 /// A node record whose signature has been checked, in the very bytes that were signed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
-    raw: Box<[u8]>,
+    raw: Bytes,
     enr: Enr<SigningKey>,
     key: PublicKey,
 }
@@ -127,7 +128,7 @@ impl Record {
     }
 
     /// The encoded record, as it goes into an ENRRESPONSE.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &Bytes {
         &self.raw
     }
 
@@ -180,7 +181,7 @@ impl Record {
         let mut key = [0; 64];
         // Tag, x and y.
         key.copy_from_slice(&enr.public_key().to_sec1_point(false).as_bytes()[1..]);
-        Self { raw: raw.into(), enr, key: PublicKey(key) }
+        Self { raw: Bytes::copy_from_slice(raw), enr, key: PublicKey(key) }
     }
 
     /// Whether both say the same, sequence number and signature aside.

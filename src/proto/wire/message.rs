@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use bytes::Bytes;
 use rlp::{DecoderError, Rlp, RlpStream};
 
 use crate::proto::identity::{Contact, Endpoint, PublicKey};
@@ -157,7 +158,7 @@ pub struct EnrResponse {
     /// The hash of the ENRREQUEST packet.
     pub request_hash: [u8; 32],
     /// The record, encoded and not yet checked.
-    pub record: Vec<u8>,
+    pub record: Bytes,
 }
 
 /// A message.
@@ -276,7 +277,7 @@ impl Message {
             MessageKind::EnrRequest => Message::EnrRequest(EnrRequest { expiration: rlp.val_at(0)? }),
             MessageKind::EnrResponse => Message::EnrResponse(EnrResponse {
                 request_hash: fixed(&rlp.at(0)?)?,
-                record: rlp.at(1)?.as_raw().to_vec(),
+                record: Bytes::copy_from_slice(rlp.at(1)?.as_raw()),
             }),
         })
     }

@@ -16,5 +16,6 @@ pub use message::{
 };
 pub(crate) use packet::encoded_len;
 pub use packet::{
-    HEADER_LEN, Hash, MAX_NEIGHBORS_LEN, MAX_PACKET_LEN, OpenError, Opened, Unverified, open, parse, seal,
+    Framed, HEADER_LEN, Hash, MAX_NEIGHBORS_LEN, MAX_PACKET_LEN, OpenError, Opened, Sealer, Unverified, frame, open,
+    parse, seal,
 };

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{Message, MessageKind};
 use crate::proto::crypto::{self, CryptoError, SIGNATURE_LEN};
-use crate::proto::identity::{NodeId, NodeKey, PublicKey};
+use crate::proto::identity::{NodeKey, PublicKey};
 
 /// The hash at the head of a packet, by which answers name their requests.
 pub type Hash = [u8; 32];
@@ -49,13 +49,22 @@ pub enum OpenError {
     Signature,
 }
 
-/// A packet whose hash and form are right, and whose sender is not known yet.
+/// A datagram with the frame of a packet: length, hash, type and range of the signature are right.
+#[derive(Clone, Copy, Debug)]
+pub struct Framed<'a> {
+    hash: Hash,
+    signature: [u8; SIGNATURE_LEN],
+    kind: MessageKind,
+    /// Type and RLP.
+    signed: &'a [u8],
+}
+
+/// A packet whose form is right, and whose sender is not known yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unverified {
     hash: Hash,
     signed: Hash,
     signature: [u8; SIGNATURE_LEN],
-    len: usize,
     message: Message,
 }
 
@@ -66,10 +75,30 @@ pub struct Opened {
     pub hash: Hash,
     /// Who signed it.
     pub sender: PublicKey,
-    /// keccak256 of the sender's key.
-    pub id: NodeId,
     /// What it says.
     pub message: Message,
+}
+
+impl Framed<'_> {
+    /// The packet's hash.
+    pub fn hash(&self) -> &Hash {
+        &self.hash
+    }
+
+    /// Which of the six messages it says to be.
+    pub fn kind(&self) -> MessageKind {
+        self.kind
+    }
+
+    /// Reads what it says, whoever says it.
+    pub fn message(&self) -> Result<Message, OpenError> {
+        Message::decode(self.kind, &self.signed[1..]).map_err(|_| OpenError::Payload)
+    }
+
+    /// The packet apart from the datagram, with what it was read to say.
+    pub fn claim(self, message: Message) -> Unverified {
+        Unverified { hash: self.hash, signed: crypto::keccak256(self.signed), signature: self.signature, message }
+    }
 }
 
 impl Unverified {
@@ -83,52 +112,45 @@ impl Unverified {
         &self.message
     }
 
-    /// Whether it is longer than the specification allows, which only an awaited NEIGHBORS may be.
-    pub fn is_oversized(&self) -> bool {
-        self.len > MAX_PACKET_LEN
-    }
-
     /// Finds out who signed it. This is the expensive step: one public key recovery.
     pub fn recover(self) -> Result<Opened, OpenError> {
         let key = crypto::recover(&self.signed, &self.signature).map_err(|error| match error {
             CryptoError::SignatureRange => OpenError::SignatureRange,
             _ => OpenError::Signature,
         })?;
-        let sender = PublicKey(key);
-        Ok(Opened { hash: self.hash, sender, id: sender.node_id(), message: self.message })
+        Ok(Opened { hash: self.hash, sender: PublicKey(key), message: self.message })
     }
 }
 
-/// Reads a datagram as far as that goes without knowing the sender: length, hash, type, signature range, payload.
-pub fn parse(datagram: &[u8]) -> Result<Unverified, OpenError> {
+/// Looks at the frame of a datagram: length, hash, type, signature range.
+pub fn frame(datagram: &[u8]) -> Result<Framed<'_>, OpenError> {
     if datagram.len() <= HEADER_LEN {
         return Err(OpenError::TooShort);
     }
     if datagram.len() > MAX_NEIGHBORS_LEN {
         return Err(OpenError::TooLong);
     }
-    let (hash, rest) = datagram.split_at(32);
-    if crypto::keccak256(rest) != hash {
+    let (first, rest) = datagram.split_at(32);
+    let hash = crypto::keccak256(rest);
+    if hash != first {
         return Err(OpenError::Hash);
     }
-    let (signature, payload) = rest.split_at(SIGNATURE_LEN);
-    let kind = MessageKind::from_byte(payload[0]).ok_or(OpenError::Type)?;
+    let (signature, signed) = rest.split_at(SIGNATURE_LEN);
+    let kind = MessageKind::from_byte(signed[0]).ok_or(OpenError::Type)?;
     if datagram.len() > MAX_PACKET_LEN && kind != MessageKind::Neighbors {
         return Err(OpenError::TooLong);
     }
     let mut fixed = [0; SIGNATURE_LEN];
     fixed.copy_from_slice(signature);
     crypto::check_signature_range(&fixed).map_err(|_| OpenError::SignatureRange)?;
-    let message = Message::decode(kind, &payload[1..]).map_err(|_| OpenError::Payload)?;
-    let mut own_hash = [0; 32];
-    own_hash.copy_from_slice(hash);
-    Ok(Unverified {
-        hash: own_hash,
-        signed: crypto::keccak256(payload),
-        signature: fixed,
-        len: datagram.len(),
-        message,
-    })
+    Ok(Framed { hash, signature: fixed, kind, signed })
+}
+
+/// Reads a datagram as far as that goes without knowing the sender.
+pub fn parse(datagram: &[u8]) -> Result<Unverified, OpenError> {
+    let framed = frame(datagram)?;
+    let message = framed.message()?;
+    Ok(framed.claim(message))
 }
 
 /// Reads a datagram whole. Neither the expiration nor whether anybody asked for it is looked at.
@@ -136,22 +158,42 @@ pub fn open(datagram: &[u8]) -> Result<Opened, OpenError> {
     parse(datagram)?.recover()
 }
 
-/// Encodes and signs `message` into `buffer`, whose former content is lost, and returns the packet's hash.
-///
-/// With at most [`super::Neighbors::MAX_SENT`] nodes and a record of at most 300 bytes the packet has no more than
-/// [`MAX_PACKET_LEN`] bytes.
-pub fn seal(key: &NodeKey, message: &Message, buffer: &mut BytesMut) -> Hash {
+/// Makes packets, again and again in the same memory.
+pub struct Sealer {
+    /// Its buffer begins with the room for the header.
+    rlp: RlpStream,
+}
+
+impl Default for Sealer {
+    fn default() -> Self {
+        Self { rlp: RlpStream::new_with_buffer(BytesMut::zeroed(HEADER_LEN)) }
+    }
+}
+
+impl Sealer {
+    /// Encodes and signs `message`, appends the packet to `out` and returns its hash.
+    ///
+    /// With at most [`super::Neighbors::MAX_SENT`] nodes and a record of at most 300 bytes the packet has no more than
+    /// [`MAX_PACKET_LEN`] bytes.
+    pub fn seal(&mut self, key: &NodeKey, message: &Message, out: &mut Vec<u8>) -> Hash {
+        self.rlp.clear();
+        message.encode(&mut self.rlp);
+        let start = out.len();
+        out.extend_from_slice(self.rlp.as_raw());
+        let packet = &mut out[start..];
+        packet[HEADER_LEN - 1] = message.kind() as u8;
+        let signature = key.sign(&crypto::keccak256(&packet[HEADER_LEN - 1..]));
+        packet[32..32 + SIGNATURE_LEN].copy_from_slice(&signature);
+        let hash = crypto::keccak256(&packet[32..]);
+        packet[..32].copy_from_slice(&hash);
+        hash
+    }
+}
+
+/// [`Sealer::seal`] for one packet: the former content of `buffer` is lost.
+pub fn seal(key: &NodeKey, message: &Message, buffer: &mut Vec<u8>) -> Hash {
     buffer.clear();
-    buffer.resize(HEADER_LEN, 0);
-    buffer[HEADER_LEN - 1] = message.kind() as u8;
-    let mut rlp = RlpStream::new_with_buffer(std::mem::take(buffer));
-    message.encode(&mut rlp);
-    *buffer = rlp.out();
-    let signature = key.sign(&crypto::keccak256(&buffer[HEADER_LEN - 1..]));
-    buffer[32..32 + SIGNATURE_LEN].copy_from_slice(&signature);
-    let hash = crypto::keccak256(&buffer[32..]);
-    buffer[..32].copy_from_slice(&hash);
-    hash
+    Sealer::default().seal(key, message, buffer)
 }
 
 /// How many bytes [`seal`] makes of `message`, without signing anything.

@@ -49,7 +49,6 @@ fn sealed_len(message: &Message) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
 
     use super::*;
     use crate::proto::identity::{Endpoint, NodeKey, PublicKey};
@@ -59,7 +58,7 @@ mod tests {
     #[test]
     fn they_are_those_of_sealed_packets_whatever_the_ports_and_times() {
         let key = NodeKey::from_bytes(&[5; 32]).unwrap();
-        let (mut lengths, mut buffer) = (Lengths::default(), BytesMut::new());
+        let (mut lengths, mut buffer) = (Lengths::default(), Vec::new());
         // From a year before the simulation begins to thirty years after.
         for (n, expiration) in [(0, 1_767_000_000u64), (1, 1_798_761_600), (2, 2_745_000_000)] {
             let at = |node: usize| -> Endpoint {
@@ -73,7 +72,7 @@ mod tests {
                 Message::Pong(Pong { to, ping_hash: [n as u8; 32], expiration, enr_seq }),
                 Message::FindNode(FindNode { target: PublicKey([n as u8; 64]), expiration }),
                 Message::EnrRequest(EnrRequest { expiration }),
-                Message::EnrResponse(EnrResponse { request_hash: [0; 32], record: record(10 + n) }),
+                Message::EnrResponse(EnrResponse { request_hash: [0; 32], record: record(10 + n).into() }),
             ];
             for count in 0..=16 {
                 let nodes = (0..count).map(|node| entry(node << 16)).collect();

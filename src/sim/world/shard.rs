@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::event::{Event, Ports, What};
 use super::{Common, Fidelity, SETTLED, SimEngine, Traffic};
@@ -41,7 +41,7 @@ pub(super) struct Shard {
     pub(super) outboxes: Vec<Vec<Event>>,
     pub(super) replies: Vec<(Time, u32, CommandId, Reply)>,
     pub(super) traffic: Traffic,
-    pub(super) packet: BytesMut,
+    pub(super) packet: Vec<u8>,
     pub(super) lengths: Lengths,
 }
 
@@ -70,7 +70,7 @@ impl Shard {
             outboxes: (0..shards).map(|_| Vec::new()).collect(),
             replies: Vec::new(),
             traffic: Traffic::default(),
-            packet: BytesMut::new(),
+            packet: Vec::new(),
             lengths: Lengths::default(),
         }
     }
@@ -209,8 +209,8 @@ impl Shard {
                 self.traffic.delivered += 1;
                 let (hash, message) = *packet;
                 node.digest = mix(mix(node.digest, at), u64::from(sender.0) << 8 | message.kind() as u64);
-                let (key, id) = (*common.population.key(from as usize), *common.population.id(from as usize));
-                let opened = Opened { hash, sender: key, id, message };
+                let key = *common.population.key(from as usize);
+                let opened = Opened { hash, sender: key, message };
                 let _ = engine.handle_message(now, addr_of(sender), opened);
             }
         }

@@ -6,7 +6,7 @@ use crate::proto::config::Config;
 use crate::proto::contacts::Contacts;
 use crate::proto::engine::{Clock, Command, CommandError, Dropped, Reply};
 use crate::proto::identity::{Contact, RecordContent};
-use crate::proto::wire::{EnrResponse, Message, MessageKind, OpenError};
+use crate::proto::wire::{self, EnrResponse, Message, MessageKind, OpenError};
 
 const A: &str = "10.0.0.2:30303";
 const B: &str = "10.0.0.3:30303";
@@ -79,6 +79,41 @@ fn a_pong_counts_once_and_in_time_and_when_asked_for() {
     net.send_pong(peer, ping.hash);
     net.run(DELAY);
     assert_eq!(net.dropped(Dropped::Unsolicited), 4, "twice");
+}
+
+/// Whether a FINDNODE from there is worth a recovery, whoever it is by.
+fn screened(net: &mut Net, from: std::net::SocketAddr) -> Result<(), Dropped> {
+    let mut packet = Vec::new();
+    wire::seal(&key(77), &net.make_find(target(9)), &mut packet);
+    let framed = wire::frame(&packet).unwrap();
+    net.input(0, |engine, now| engine.screen(now, from, framed).map(|_| ()))
+}
+
+#[test]
+fn requests_from_where_nobody_has_proved_himself_are_not_even_opened() {
+    let mut net = Net::alone(passive());
+    let peer = net.peer(2, addr(A));
+    assert_eq!(screened(&mut net, addr(A)), Err(Dropped::Unproved));
+
+    // The PONG may come with it, in one batch.
+    let hash = net.send_ping(peer);
+    let (_, ping) = net.expect_ping(peer);
+    net.expect_pong(peer, hash);
+    assert_eq!(screened(&mut net, addr(A)), Ok(()));
+    net.send_pong(peer, ping.hash);
+    net.run(DELAY);
+    assert_eq!(screened(&mut net, addr(A)), Ok(()));
+    assert_eq!(screened(&mut net, addr("10.0.0.2:30304")), Err(Dropped::Unproved), "another port");
+
+    net.deafen(peer, true);
+    // 16 nodes at one address are asked for; of more one might have.
+    for n in 0..17 {
+        assert_eq!(screened(&mut net, addr(B)), Err(Dropped::Unproved), "{n} nodes");
+        let ping = net.make_ping(addr(B));
+        net.forge(&key(100 + n), addr(B), addr("10.0.0.1:30303"), &ping);
+        net.run(secs(2));
+    }
+    assert_eq!(screened(&mut net, addr(B)), Ok(()));
 }
 
 #[test]
@@ -177,7 +212,8 @@ fn what_has_expired_or_is_unknown_gets_nothing() {
         }
         net.expect_nothing(peer, ms(1100));
         net.expect_nothing(bonded, ms(10));
-        assert_eq!(net.dropped(Dropped::Expired), 5 * count);
+        // A NEIGHBORS that nobody waits for is not even read.
+        assert_eq!((net.dropped(Dropped::Expired), net.dropped(Dropped::Unsolicited)), (4 * count, count));
     }
     // A packet of an unknown type, with a right hash and signature.
     for kind in [0u8, 7, 255] {
@@ -352,7 +388,7 @@ fn neighbors_count_only_when_asked_for() {
     }
     net.bond(peer);
     let big = net.make_neighbors(&unknown);
-    let mut buffer = bytes::BytesMut::new();
+    let mut buffer = Vec::new();
     crate::proto::wire::seal(&key(2), &big, &mut buffer);
     assert_eq!(buffer.len(), 1373, "what ethereumjs sends");
     net.send(peer, &big);
@@ -429,7 +465,7 @@ fn our_own_key_is_nobody() {
     net.send_ping(mirror);
     net.send_find(mirror, target(1));
     net.expect_nothing(mirror, secs(2));
-    assert_eq!(net.dropped(Dropped::FromSelf), 2);
+    assert_eq!((net.dropped(Dropped::FromSelf), net.dropped(Dropped::Unproved)), (1, 1));
 }
 
 #[test]
@@ -447,15 +483,14 @@ fn a_record_has_to_be_the_nodes_own() {
     for (count, record) in (1..).zip([other, damaged, vec![0xc0]]) {
         let id = net.command(0, Command::RequestRecord(net.peer_contact(peer)));
         let request_hash = net.expect_enr_request(peer).hash;
-        net.send(peer, &Message::EnrResponse(EnrResponse { request_hash, record }));
+        net.send(peer, &Message::EnrResponse(EnrResponse { request_hash, record: record.into() }));
         assert_eq!(net.reply(0, id), Reply::Failed(CommandError::BadRecord));
         assert_eq!(net.dropped(Dropped::BadRecord), count);
     }
     let id = net.command(0, Command::RequestRecord(net.peer_contact(peer)));
     let request_hash = net.expect_enr_request(peer).hash;
     let record = sign(2, 7);
-    let response =
-        |request_hash| Message::EnrResponse(EnrResponse { request_hash, record: record.as_bytes().to_vec() });
+    let response = |request_hash| Message::EnrResponse(EnrResponse { request_hash, record: record.as_bytes().clone() });
     net.send(peer, &response([9; 32]));
     net.run(DELAY);
     assert_eq!(net.dropped(Dropped::Unsolicited), 1);
@@ -470,7 +505,7 @@ fn a_record_has_to_be_the_nodes_own() {
     let request = net.make_enr_request();
     let hash = net.send(peer, &request);
     let Message::EnrResponse(answer) = net.expect(peer).message else { panic!() };
-    assert_eq!((answer.request_hash, &answer.record[..]), (hash, net.engine(0).local_record().unwrap().as_bytes()));
+    assert_eq!((answer.request_hash, &answer.record), (hash, net.engine(0).local_record().unwrap().as_bytes()));
 }
 
 #[test]

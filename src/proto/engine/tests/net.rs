@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -328,7 +327,7 @@ impl Net {
                 Output::Transmit(transmit) => {
                     node.sent.push((self.now, transmit.to, transmit.message.kind()));
                     let payload = if self.sealed {
-                        let mut buffer = BytesMut::new();
+                        let mut buffer = Vec::new();
                         engine.seal(&transmit, &mut buffer);
                         assert!(buffer.len() <= wire::MAX_PACKET_LEN);
                         Payload::Bytes(buffer.to_vec())
@@ -339,7 +338,7 @@ impl Net {
                             engine.handle_sealed(request, hash);
                         }
                         let sender = *node.key.public_key();
-                        Payload::Opened(Opened { hash, sender, id: node.key.id(), message: transmit.message })
+                        Payload::Opened(Opened { hash, sender, message: transmit.message })
                     };
                     if !node.silenced {
                         let from = node.addr;

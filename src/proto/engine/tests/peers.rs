@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::BytesMut;
-
 use super::net::*;
 use crate::proto::config::EXPIRATION_SECS;
 use crate::proto::contacts::Contacts;
@@ -62,7 +60,7 @@ impl Net {
 
     /// Sends anything from anywhere, signed with any key.
     pub(super) fn forge(&mut self, key: &NodeKey, from: SocketAddr, to: SocketAddr, message: &Message) -> Hash {
-        let mut buffer = BytesMut::new();
+        let mut buffer = Vec::new();
         let hash = wire::seal(key, message, &mut buffer);
         self.send_raw(from, to, buffer.to_vec());
         hash

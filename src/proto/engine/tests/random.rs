@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -229,7 +228,7 @@ impl World {
             Message::EnrRequest(_) => {
                 let whose = if self.one_in(10) { self.who() } else { who };
                 let record = self.record(whose);
-                Message::EnrResponse(EnrResponse { request_hash: hash, record })
+                Message::EnrResponse(EnrResponse { request_hash: hash, record: record.into() })
             }
             _ => return None,
         };
@@ -312,7 +311,7 @@ impl World {
     fn junk(&mut self) {
         let at = self.who();
         let from = self.addrs[at];
-        let mut buffer = BytesMut::new();
+        let mut buffer = Vec::new();
         let message = self.unasked();
         let who = self.who();
         wire::seal(&self.keys[who], &message, &mut buffer);
@@ -342,7 +341,7 @@ impl World {
     }
 
     fn datagram(&mut self, who: usize, from: SocketAddr, message: &Message) {
-        let mut buffer = BytesMut::new();
+        let mut buffer = Vec::new();
         wire::seal(&self.keys[who], message, &mut buffer);
         self.feed(from, Some(*self.keys[who].public_key()), &buffer, Some(message));
     }
@@ -400,10 +399,10 @@ impl World {
                     }
                     // Some are lost before they are sealed.
                     if self.rng.random_bool(0.98) {
-                        let mut buffer = BytesMut::new();
+                        let mut buffer = Vec::new();
                         self.engine.seal(&transmit, &mut buffer);
                         let opened = wire::open(&buffer).unwrap();
-                        assert_eq!((&opened.message, opened.id), (&transmit.message, self.engine.id()));
+                        assert_eq!((&opened.message, opened.sender.node_id()), (&transmit.message, self.engine.id()));
                         said.extend_from_slice(&buffer);
                         let sent = Sent { at: self.now, to: transmit.to, hash: opened.hash, message: opened.message };
                         self.sent.push_front(sent);

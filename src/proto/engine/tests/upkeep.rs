@@ -420,7 +420,7 @@ fn an_old_record_does_not_replace_a_newer_one() {
         net.expect_pong(peer, hash);
         let request_hash = net.expect_enr_request(peer).hash;
         let record = record(sent).as_bytes().to_vec();
-        net.send(peer, &Message::EnrResponse(EnrResponse { request_hash, record }));
+        net.send(peer, &Message::EnrResponse(EnrResponse { request_hash, record: record.into() }));
         net.run(DELAY);
     }
     let seqs: Vec<u64> = events(&mut net, 0)
