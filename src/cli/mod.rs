@@ -1,6 +1,7 @@
 //! The command line: `kadnode`, and its subcommands, one file each.
 
 mod args;
+mod bench;
 mod contacts;
 mod enr;
 mod failure;
@@ -28,6 +29,7 @@ Examples:
   kadnode ping enode://d860…f666@18.138.108.67:30303   Ask whether a node is there
   kadnode lookup d860…f666 --bootnodes nodes.txt       Find the nodes nearest to a key
   kadnode sim --nodes 1000 --lookups 1000              Count hops in a simulated network
+  kadnode bench enode://1ef7…50a3@127.0.0.1:30301      Measure a node of one's own under load
 
 Without a command, kadnode runs a node. While it runs, standard output holds exactly two lines: the node's enode URL and \
 its record. The log goes to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage or input.";
@@ -50,6 +52,7 @@ enum Command {
     Lookup(lookup::Args),
     Resolve(resolve::Args),
     Sim(Box<sim::Args>),
+    Bench(Box<bench::Args>),
 }
 
 /// Runs the program: reads the command line, does what it says, and tells how it ended.
@@ -89,6 +92,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Sim(args) => {
             args.log.start(logging::Default::Warn);
             sim::run(&args)
+        }
+        Command::Bench(args) => {
+            args.log.start(logging::Default::Warn);
+            block_on(bench::run(*args))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The program as its users meet it: what it prints, what it keeps, and what it says when something is wrong.
 
 mod bad_input;
+mod bench;
 mod sim;
 mod support;
 

@@ -162,6 +162,12 @@ impl Node {
         port
     }
 
+    /// The process.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Sends a signal and waits for the end, for two seconds; returns what else was on standard output, and the log.
     #[cfg(unix)]
     pub(crate) fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>, Vec<String>) {

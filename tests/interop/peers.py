@@ -131,9 +131,9 @@ def node_env(path: pathlib.Path) -> dict[str, str]:
 class GethListener:
     """`devp2p discv4 listen`: geth's discovery node. It prints its record once it listens."""
 
-    def __init__(self, processes: Processes, bootnode: str):
-        self.process = processes.start(
-            "devp2p listen", [str(devp2p_path()), "discv4", "listen", "-bootnodes", bootnode, "-addr", "127.0.0.1:0"])
+    def __init__(self, processes: Processes, bootnode: str, env: dict[str, str] | None = None):
+        command = [str(devp2p_path()), "discv4", "listen", "-bootnodes", bootnode, "-addr", "127.0.0.1:0"]
+        self.process = processes.start("devp2p listen", command, env)
 
     def wait_ready(self, timeout: float) -> None:
         self.enr = self.process.wait_lines(1, timeout)[0]
