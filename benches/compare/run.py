@@ -170,12 +170,14 @@ def main() -> int:
                         help="this load alone; can be given several times")
     parser.add_argument("--target", choices=TARGETS + MORE_TARGETS, action="append",
                         help=f"this target; can be given several times (default: {'; '.join(TARGETS)})")
+    parser.add_argument("--pure", action="store_true", help="the binary signs by k256: compare it with the floor of that")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures of all runs to a file")
     parser.add_argument("--deadline", type=int, default=7200, help="seconds for everything (default: 7200)")
     options = parser.parse_args()
     if not 1 <= options.runs <= 100 or not 100 <= options.count <= 1_000_000:
         parser.error("--runs is from 1 to 100, and --count from 100 to 1000000")
     options.binary = options.binary.resolve()
+    options.features = ["--no-default-features", "--features", "cli"] if options.pure else []
     options.target = options.target or TARGETS
     problem = missing(options)
     if problem:
@@ -222,22 +224,24 @@ def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGINT, stop)
     signal.alarm(options.deadline)
     only = [load for name in options.only or LOADS for load in (DROPPED if name == "dropped" else [name])]
-    floor = measure_floor()
     runs: list[dict[str, Values]] = []
+    floors: list[dict] = []
     with tempfile.TemporaryDirectory(prefix="kadnode-compare-") as temporary:
         processes = Processes(pathlib.Path(temporary))
         bench = Bench(options.binary, processes, options.count)
         try:
             for number in range(1, options.runs + 1):
+                # The speed of the machine changes with what its neighbours do, so each run has a floor of its own.
+                floors.append(measure_floor(options.features))
                 runs.append(one_run(f"run {number} of {options.runs}", bench, options.target, only))
         finally:
             signal.alarm(0)
             processes.kill_all()
     medians = {name: median([run[name] for run in runs]) for name in options.target}
     if options.json:
-        figures = {"count": options.count, "floor": floor, "medians": medians, "runs": runs}
+        figures = {"count": options.count, "floors": floors, "medians": medians, "runs": runs}
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
-    print(table(options, medians, floor))
+    print(table(options, medians, runs, floors))
     return 0
 
 
@@ -259,11 +263,9 @@ def one_run(label: str, bench: Bench, names: list[str], loads: list[str]) -> dic
     return values
 
 
-def measure_floor() -> dict:
-    """What the parts of an answer cost alone, where the tree has the benchmark that says it."""
-    if not (ROOT / "benches/floor.rs").exists():
-        return {}
-    command = ["cargo", "bench", "--offline", "--bench", "floor", "--", "--json"]
+def measure_floor(features: list[str]) -> dict:
+    """What the parts of an answer cost alone, by `benches/floor.rs`."""
+    command = ["cargo", "bench", "--offline", *features, "--bench", "floor", "--", "--json"]
     with on_cores({TARGET_CORE}):
         done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True, timeout=FLOOR_TIMEOUT)
@@ -277,7 +279,8 @@ def median(runs: list[Values]) -> Values:
     return {row: statistics.median(values) for row, values in rows.items() if values}
 
 
-def table(options: argparse.Namespace, medians: dict[str, Values], floor: dict) -> str:
+def table(options: argparse.Namespace, medians: dict[str, Values], runs: list[dict[str, Values]],
+          floors: list[dict]) -> str:
     """Markdown: a row for each figure, a column for each target, and kadnode's share of what geth needs."""
     names = options.target
     geths = [name for name in names if name.startswith("geth")] if "kadnode" in names else []
@@ -291,13 +294,19 @@ def table(options: argparse.Namespace, medians: dict[str, Values], floor: dict) 
             own = medians.get("kadnode", {}).get(row)
             lines.append([label, *map(figure, values), *(ratio(own, medians[name].get(row)) for name in geths)])
     for row, what in (("ping cpu", "PING"), ("findnode cpu", "FINDNODE")):
-        for key, label in ((f"{what.lower()}_floor_us", "the floor"), ("recover_us", "recover")):
-            if key in floor and any(row in medians[name] for name in names):
-                multiples = [ratio(medians[name].get(row), floor[key]) for name in names]
-                backend = floor.get("backend", "")
-                lines.append([f"{what}: multiple of {label} of {floor[key]:.1f} us ({backend})", *multiples,
-                              *("" for _ in geths)])
+        for key, label in ((f"{what.lower()}_floor_us", "the floor"), ("recover_us", "recover alone")):
+            multiples = [multiple(name, row, key, runs, floors) for name in names]
+            if any(multiple != "-" for multiple in multiples):
+                cost = statistics.median(floor[key] for floor in floors)
+                label = f"{what}: multiple of {label} ({floors[0]['backend']}, {cost:.1f} us)"
+                lines.append([label, *multiples, *("" for _ in geths)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def multiple(name: str, row: str, key: str, runs: list[dict[str, Values]], floors: list[dict]) -> str:
+    """The median over the runs of a figure over that run's floor."""
+    multiples = [run[name][row] / floor[key] for run, floor in zip(runs, floors) if row in run[name]]
+    return f"{statistics.median(multiples):.2f}" if multiples else "-"
 
 
 def figure(value: float | None) -> str:
