@@ -3,7 +3,10 @@
 use std::io::{self, IsTerminal};
 
 use clap::{ArgAction, Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Options of the log.
 #[derive(Debug, Args)]
@@ -39,27 +42,26 @@ impl LogArgs {
     /// Begins to log. Times are in UTC.
     pub(super) fn start(&self, default: Default) {
         // Other crates are heard only when they have something to worry about.
-        let filter = match (self.verbose, self.quiet, default) {
-            (0, 0, Default::Info) => "warn,kadnode=info",
-            (0, 0 | 1, _) => "warn",
-            (0, ..) => "error",
-            (1, ..) => "warn,kadnode=debug",
-            _ => "warn,kadnode=trace",
+        let (others, own) = match (self.verbose, self.quiet, default) {
+            (0, 0, Default::Info) => (LevelFilter::WARN, LevelFilter::INFO),
+            (0, 0 | 1, _) => (LevelFilter::WARN, LevelFilter::WARN),
+            (0, ..) => (LevelFilter::ERROR, LevelFilter::ERROR),
+            (1, ..) => (LevelFilter::WARN, LevelFilter::DEBUG),
+            _ => (LevelFilter::WARN, LevelFilter::TRACE),
         };
-        let log = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new(filter))
+        let filter = Targets::new().with_default(others).with_target("kadnode", own);
+        let log = tracing_subscriber::fmt::layer()
             .with_writer(io::stderr)
             .with_target(false)
             // It would panic where standard error is closed.
             .log_internal_errors(false);
-        match self.log_format {
-            LogFormat::Json => {
-                log.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
-            }
+        let log = match self.log_format {
+            LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
             LogFormat::Text => {
                 let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-                log.with_ansi(colour).init();
+                log.with_ansi(colour).boxed()
             }
-        }
+        };
+        tracing_subscriber::registry().with(log.with_filter(filter)).init();
     }
 }
