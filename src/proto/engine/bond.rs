@@ -39,9 +39,12 @@ impl<C: Contacts> Engine<C> {
             }
             return true;
         }
-        let endorsed = Secs::NEVER;
-        let asked =
-            Asked::Ping { back: why == Why::Back, own_accord: why != Why::Back, hint: why == Why::Hint, endorsed };
+        let asked = Asked::Ping {
+            back: why == Why::Back,
+            own_accord: why != Why::Back,
+            hint: why == Why::Hint,
+            endorsed: None,
+        };
         let ping = self.ping_message(node, self.expiration(now));
         self.request(now, node, asked, ping).is_some()
     }
@@ -80,11 +83,15 @@ impl<C: Contacts> Engine<C> {
             && let Some(request) = self.requests.get_mut(id)
             && let Asked::Ping { endorsed, .. } = &mut request.asked
         {
-            *endorsed = now.secs();
+            *endorsed = Some(now);
         }
-        // Errands that only waited for this go on at once. One whose PING is still out has its answer coming.
-        for id in self.errands.at_stage(node, |stage| matches!(stage, Stage::AwaitsPing(_))) {
-            self.advance(now, id);
+        // Errands that only waited for this go on. One whose PING is still out has its answer coming.
+        let waiting = self.errands.at_stage(node, |stage| matches!(stage, Stage::AwaitsPing(_)));
+        if let Some(proved) = waiting.first().and_then(|id| self.errands.get(*id)).map(|errand| errand.proved) {
+            self.spread.measure(now.since(proved), self.round_trip.mean);
+        }
+        for id in waiting {
+            self.request_behind_pong(now, id, now);
         }
     }
 
@@ -97,7 +104,8 @@ impl<C: Contacts> Engine<C> {
         let rtt = now.since(request.sent);
         self.round_trip.measure(rtt);
         let before = self.known(node);
-        let known = before.merge(Known { proved: now.secs(), endorsed, lost: false });
+        let endorsed_secs = endorsed.map_or(Secs::NEVER, Time::secs);
+        let known = before.merge(Known { proved: now.secs(), endorsed: endorsed_secs, lost: false });
         let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt };
         let member = self.table.find(self.contacts.id(node), &self.contacts).map(|entry| entry.node);
         let left = member.map(|member| (member, self.known(member)));
@@ -130,8 +138,14 @@ impl<C: Contacts> Engine<C> {
             let our_address = pong.to.ip;
             self.reply(command, Reply::Ping(Pinged { contact, rtt, enr_seq: pong.enr_seq, our_address }));
         }
+        if let Some(endorsed) = endorsed {
+            self.spread.measure(now.since(endorsed), self.round_trip.mean);
+        }
         for errand in self.errands.at_stage(node, |stage| stage == Stage::Pinged) {
-            self.await_ping_back(now, errand, known, rtt);
+            match endorsed {
+                Some(ponged) => self.request_behind_pong(now, errand, ponged),
+                None => self.await_ping_back(now, errand, known, rtt),
+            }
         }
         self.on_record_seq(now, node, pong.enr_seq);
         if hint {
