@@ -15,7 +15,7 @@ use super::{CommandError, Engine, MAX_QUIET, Pinged, Removal, Reply, RequestId, 
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::table::{Offer, Opening, Proof, Refusal, Verdict};
 use crate::proto::time::{Secs, Time};
-use crate::proto::wire::{FindNode, Message, Ping, Pong};
+use crate::proto::wire::{EnrRequest, FindNode, Message, Ping, Pong};
 
 /// Why a PING is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl<C: Contacts> Engine<C> {
             hint: why == Why::Hint,
             endorsed: None,
         };
-        let ping = self.ping_message(node, self.expiration(now));
+        let ping = self.ping_message(node, self.distinct_expiration(now, addr));
         self.request(now, node, asked, ping).is_some()
     }
 
@@ -219,7 +219,7 @@ impl<C: Contacts> Engine<C> {
         };
         let late_at = now + late.clamp(limits.late.0, limits.late.1);
         let expires = now + limits.timeout;
-        let expiration = self.expiration(now);
+        let expiration = message.expiration().unwrap_or_default();
         let id =
             self.requests.insert(Request { node, addr, asked, hash: None, sent: now, late_at, expires, expiration });
         self.timers.set(late_at, Timer::Late(id));
@@ -227,6 +227,16 @@ impl<C: Contacts> Engine<C> {
         let by_hash = !matches!(asked, Asked::FindNode { .. });
         self.transmit(addr, message, by_hash.then_some(id));
         Some(id)
+    }
+
+    /// An expiration that no request under way to an address bears: two that are alike would have the same hash, by which
+    /// their answers are told apart.
+    pub(super) fn distinct_expiration(&self, now: Time, addr: SocketAddr) -> u64 {
+        let mut expiration = self.expiration(now);
+        while self.requests.at(addr).any(|(_, request)| request.expiration == expiration) {
+            expiration += 1;
+        }
+        expiration
     }
 
     /// Places for our own requests: an eighth of all is for strangers, so that we do not keep them out.
@@ -271,7 +281,7 @@ impl<C: Contacts> Engine<C> {
         self.ask_again(now, id);
     }
 
-    /// Sends a request of a lookup once more, the very same, when its answer is late: a packet may have been lost, and
+    /// Sends a request of a lookup or a command once more, the very same, when its answer is late: a packet may have been lost, and
     /// right after the bond a FINDNODE can be at the node before the PONG that entitles us to it, and is dropped then.
     ///
     /// A second NEIGHBORS is no harm: what comes after the answer is complete is dropped.
@@ -290,6 +300,11 @@ impl<C: Contacts> Engine<C> {
                 {
                     self.transmit(addr, Message::FindNode(FindNode { target, expiration }), None);
                 }
+            }
+            Asked::Record { errand }
+                if matches!(self.errands.get(errand).map(|errand| errand.goal), Some(Goal::Record(Some(_)))) =>
+            {
+                self.transmit(addr, Message::EnrRequest(EnrRequest { expiration }), Some(id));
             }
             Asked::Ping { own_accord: true, .. }
                 if self.errands.to(node).any(|(_, errand)| errand.stage == Stage::Pinged) =>

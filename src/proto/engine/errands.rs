@@ -183,6 +183,7 @@ impl<C: Contacts> Engine<C> {
                 self.request(now, node, Asked::FindNode { errand: id, received: 0, begun: false, first: 0 }, message)
             }),
             Goal::Record(_) => {
+                let expiration = self.distinct_expiration(now, self.contacts.endpoint(node).udp_addr());
                 self.request(now, node, Asked::Record { errand: id }, Message::EnrRequest(EnrRequest { expiration }))
             }
         };

@@ -240,6 +240,7 @@ fn bonding_goes_on_as_soon_as_the_other_sides_ping_is_answered() {
     assert_eq!(net.expect_enr_request(other).at.since(begun), 3 * DELAY + 3 * ms(3) * 3 / 4);
     // Neither answers that. Our PONG may have been lost, so each is bonded with anew before it is given up.
     for silent in [peer, other] {
+        net.expect_enr_request(silent);
         let ((_, first), (_, again)) = (net.expect_ping(silent), net.expect_ping(silent));
         assert_eq!(first.hash, again.hash);
     }
@@ -307,13 +308,13 @@ fn a_replacement_that_forgot_us_is_bonded_again_too() {
     let forgetful = peers[1];
     let begun = net.now;
     net.command(0, Command::RequestRecord(net.peer_contact(forgetful)));
-    net.expect_enr_request(forgetful);
+    assert_eq!(net.expect_enr_request(forgetful).hash, net.expect_enr_request(forgetful).hash);
     let (_, ping) = net.expect_ping(forgetful);
     assert_eq!(ping.at.since(begun), secs(1) + DELAY);
     let hash = net.send_ping(forgetful);
     net.send_pong(forgetful, ping.hash);
     net.expect_pong(forgetful, hash);
-    net.expect_enr_request(forgetful);
+    assert_eq!(net.expect_enr_request(forgetful).hash, net.expect_enr_request(forgetful).hash);
     net.run(secs(2));
 }
 
