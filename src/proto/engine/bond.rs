@@ -139,7 +139,7 @@ impl<C: Contacts> Engine<C> {
             self.reply(command, Reply::Ping(Pinged { contact, rtt, enr_seq: pong.enr_seq, our_address }));
         }
         if let Some(endorsed) = endorsed {
-            self.spread.measure(now.since(endorsed), self.round_trip.mean);
+            self.spread.measure(now.since(endorsed), rtt);
         }
         for errand in self.errands.at_stage(node, |stage| stage == Stage::Pinged) {
             match endorsed {

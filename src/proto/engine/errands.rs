@@ -170,6 +170,16 @@ impl<C: Contacts> Engine<C> {
         let Some(errand) = self.errands.get(id) else { return false };
         let (node, goal) = (errand.node, errand.goal);
         if let Goal::Nodes(lookup) = goal
+            && matches!(errand.stage, Stage::Pinged | Stage::Follows(_))
+            && self.is_wanted(lookup, node)
+        {
+            // It has just proved itself, and needs not name anybody.
+            self.cancel_errand_timer(id);
+            self.errands.remove(id);
+            self.on_query_needless(now, lookup, node);
+            return true;
+        }
+        if let Goal::Nodes(lookup) = goal
             && self.requests.is_asked(node, self.contacts.endpoint(node).udp_addr())
         {
             self.set_stage(id, Stage::Turn);
@@ -216,9 +226,8 @@ impl<C: Contacts> Engine<C> {
     /// dropped, so it is sent as far behind it as packets of one moment lie apart on arrival.
     pub(super) fn request_behind_pong(&mut self, now: Time, id: ErrandId, ponged: Time) {
         let at = ponged + self.spread.behind();
-        if at > now {
-            self.set_stage(id, Stage::Follows(at));
-        } else {
+        self.set_stage(id, Stage::Follows(at));
+        if at <= now {
             self.make_request(now, id);
         }
     }

@@ -518,9 +518,10 @@ impl Spread {
     /// Packets that lie farther apart were not sent at one moment.
     const MAX: Duration = Duration::from_millis(20);
 
-    /// `rtt` is the usual round trip time: one gap alone may be small by chance, so a sixteenth of that is the first guess.
+    /// `rtt` is the round trip time. One gap alone may be small by chance, so a sixteenth of that is the first guess; and
+    /// a gap of half of it or more is one between a packet and the answer to our own.
     fn measure(&mut self, gap: Duration, rtt: Duration) {
-        if gap > Self::MAX {
+        if gap > Self::MAX || 2 * gap >= rtt {
             return;
         }
         self.0 = Some(match self.0 {

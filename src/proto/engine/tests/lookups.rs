@@ -332,6 +332,33 @@ fn a_lookup_until_found_ends_with_the_answer_of_the_node() {
 }
 
 #[test]
+fn a_node_that_is_looked_for_is_pinged_at_once_and_asked_for_nobody() {
+    let mut net = Net::alone(passive());
+    let wanted = net.peer(9, addr("10.0.0.9:30303"));
+    let others = [2u8, 3, 4].map(|at| net.peer(at.into(), addr(&format!("10.0.0.{at}:30303"))));
+    for other in others {
+        net.bond(other);
+    }
+    net.run(secs(1));
+    let key = *net.peers[wanted].key.public_key();
+    let id = net.command(0, Command::Lookup { target: key, until_found: true });
+    for other in others {
+        net.expect_find(other);
+    }
+    // Three are being asked, and that is no reason to wait.
+    let named = net.peer_contact(wanted);
+    net.send_neighbors(others[0], &[named]);
+    let (_, ping) = net.expect_ping(wanted);
+    let hash = net.send_ping(wanted);
+    net.send_pong(wanted, ping.hash);
+    net.expect_pong(wanted, hash);
+    let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
+    assert_eq!((report.closest[0].contact, report.closest[0].answered), (named, true));
+    assert!(report.took < 5 * DELAY, "{:?}", report.took);
+    net.expect_nothing(wanted, secs(2));
+}
+
+#[test]
 fn nobody_is_asked_on_an_address_family_that_the_socket_does_not_speak() {
     for (bound, pinged) in [("10.0.0.1:30303", false), ("[::]:30303", true)] {
         let mut net = Net::new(1);
