@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times lookups from a cold start: `devp2p discv4 resolve` of go-ethereum and `kadnode resolve`, in turn, of the same nodes.
+"""Times lookups from a cold start: `devp2p discv4 resolve` of go-ethereum and `kadnode resolve`, of the same nodes.
 
     tests/interop/install.py                                   installs devp2p, once
     cargo build --release --example network --bin kadnode

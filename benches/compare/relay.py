@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""A wide-area network on one machine: two network namespaces, and a relay between them that delays packets and loses some.
+"""A wide-area network on one machine: two network namespaces, and a relay between them that delays and loses packets.
 
     benches/compare/relay.py --check       measures the network with probes, idle and under load
 
-Each namespace has one address, on a TUN device that ends here. A packet from one to the other takes `delay`, plus or minus `jitter` (each packet
-for itself, so that packets overtake one another), and is lost with the probability `loss`; what happens to the nth packet of a direction follows from the seed. It takes root, and nothing
-can leave the machine: the namespaces have no other device than loopback.
+Each namespace has one address, on a TUN device that ends here. A packet from one to the other takes `delay`, plus or
+minus `jitter` (each packet for itself, so that packets overtake one another), and is lost with the probability `loss`;
+what happens to the nth packet of a direction follows from the seed. It takes root, and nothing can leave the machine:
+the namespaces have no other device than loopback.
 
 As a program of its own it prints where the namespaces are and relays until its standard input ends; `Relay` runs it so.
 """
