@@ -52,17 +52,28 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             None => found.await?,
         }
     } else {
-        tokio::pin!(there, found);
-        tokio::select! {
-            Some(record) = &mut there => record,
-            found = &mut found => match found {
-                Ok(record) => record,
-                Err(failure) => there.await.ok_or(failure)?,
-            },
-        }
+        either(there, found).await?
     };
     discovery.shutdown().await;
     print(&describe(&record))
+}
+
+/// The record of whichever brings it first; when neither does, why it was not found.
+async fn either(
+    there: impl Future<Output = Option<Arc<Record>>>,
+    found: impl Future<Output = Result<Arc<Record>, Failure>>,
+) -> Result<Arc<Record>, Failure> {
+    tokio::pin!(there, found);
+    tokio::select! {
+        asked = &mut there => match asked {
+            Some(record) => Ok(record),
+            None => found.await,
+        },
+        found = &mut found => match found {
+            Ok(record) => Ok(record),
+            Err(failure) => there.await.ok_or(failure),
+        },
+    }
 }
 
 /// The record from where the node was last known to be: the shortest way, if it is still there.
