@@ -23,6 +23,7 @@ pub(super) async fn start(contacts: &[Contact]) -> Result<Discovery, Failure> {
     let mut config = Config::default();
     config.refresh.enabled = false;
     config.votes.enabled = false;
+    config.fetch_records = false;
     let builder = |key| Discovery::builder(key).config(config.clone());
     if contacts.iter().any(|contact| contact.endpoint.ip.is_ipv6()) {
         match builder(key.clone()).listen((Ipv6Addr::UNSPECIFIED, 0).into()).start().await {

@@ -117,6 +117,18 @@ impl Lookup {
         Some(node)
     }
 
+    /// The node whose ID is the target itself, when it has been heard of and not been asked: it need not wait for a turn.
+    pub fn poll_target(&mut self, config: &LookupConfig) -> Option<NodeRef> {
+        let nearest = self.candidates.first_mut()?;
+        let wanted = nearest.state == State::Heard && nearest.distance.log() == 0;
+        if self.spent || self.asked >= config.max_queries || !wanted {
+            return None;
+        }
+        nearest.state = State::Asked;
+        self.asked += 1;
+        Some(nearest.node)
+    }
+
     /// Notes that the answer of `node` is late. Says whether it was being asked.
     pub fn on_late(&mut self, node: NodeRef) -> bool {
         let asked = self.get(node).is_some_and(|candidate| candidate.state == State::Asked);

@@ -119,11 +119,16 @@ fn two_nodes_find_each_other_and_the_commands_find_them() {
     // B by way of A, and by an address where it is no longer.
     let (_silent, port) = silent();
     let moved = format!("enode://{}@127.0.0.1:{port}", b.key());
-    for (target, warns) in [(b.key(), false), (b.enode.as_str(), false), (&moved, true)] {
+    for target in [b.key(), b.enode.as_str(), &moved] {
         let (code, out, err) = output(home.path(), &["resolve", target, "--bootnodes", &list]);
         assert_eq!((code, out), (Some(0), enr.clone()), "{err}");
-        assert_eq!(err.contains(&format!("nothing from the node at 127.0.0.1:{port}")), warns, "{err}");
     }
+    // Nobody has this key, and both ways are tried to their end.
+    let nobody = format!("enode://{}@127.0.0.1:{port}", key(9).public_key());
+    let (code, out, err) = output(home.path(), &["resolve", &nobody, "--bootnodes", &list]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains("the node with this key did not answer"), "{err}");
+    assert!(err.contains(&format!("nothing from the node at 127.0.0.1:{port}")), "{err}");
 
     for target in [b.key(), &b.enode] {
         let (code, out, err) = output(home.path(), &["lookup", target, "--json", "--bootnode", &a.enode]);

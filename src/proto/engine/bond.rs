@@ -15,7 +15,7 @@ use super::{CommandError, Engine, MAX_QUIET, Pinged, Removal, Reply, RequestId, 
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::table::{Offer, Opening, Proof, Refusal, Verdict};
 use crate::proto::time::{Secs, Time};
-use crate::proto::wire::{FindNode, Message, Ping, Pong};
+use crate::proto::wire::{EnrRequest, FindNode, Message, Ping, Pong};
 
 /// Why a PING is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +39,13 @@ impl<C: Contacts> Engine<C> {
             }
             return true;
         }
-        let endorsed = Secs::NEVER;
-        let asked =
-            Asked::Ping { back: why == Why::Back, own_accord: why != Why::Back, hint: why == Why::Hint, endorsed };
-        let ping = self.ping_message(node, self.expiration(now));
+        let asked = Asked::Ping {
+            back: why == Why::Back,
+            own_accord: why != Why::Back,
+            hint: why == Why::Hint,
+            endorsed: None,
+        };
+        let ping = self.ping_message(node, self.distinct_expiration(now, addr));
         self.request(now, node, asked, ping).is_some()
     }
 
@@ -80,11 +83,15 @@ impl<C: Contacts> Engine<C> {
             && let Some(request) = self.requests.get_mut(id)
             && let Asked::Ping { endorsed, .. } = &mut request.asked
         {
-            *endorsed = now.secs();
+            *endorsed = Some(now);
         }
-        // Errands that only waited for this go on at once. One whose PING is still out has its answer coming.
-        for id in self.errands.at_stage(node, |stage| matches!(stage, Stage::AwaitsPing(_))) {
-            self.advance(now, id);
+        // Errands that only waited for this go on. One whose PING is still out has its answer coming.
+        let waiting = self.errands.at_stage(node, |stage| matches!(stage, Stage::AwaitsPing(_)));
+        if let Some(proved) = waiting.first().and_then(|id| self.errands.get(*id)).map(|errand| errand.proved) {
+            self.spread.measure(now.since(proved), self.round_trip.mean);
+        }
+        for id in waiting {
+            self.request_behind_pong(now, id, now);
         }
     }
 
@@ -97,7 +104,8 @@ impl<C: Contacts> Engine<C> {
         let rtt = now.since(request.sent);
         self.round_trip.measure(rtt);
         let before = self.known(node);
-        let known = before.merge(Known { proved: now.secs(), endorsed, lost: false });
+        let endorsed_secs = endorsed.map_or(Secs::NEVER, Time::secs);
+        let known = before.merge(Known { proved: now.secs(), endorsed: endorsed_secs, lost: false });
         let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt };
         let member = self.table.find(self.contacts.id(node), &self.contacts).map(|entry| entry.node);
         let left = member.map(|member| (member, self.known(member)));
@@ -130,8 +138,14 @@ impl<C: Contacts> Engine<C> {
             let our_address = pong.to.ip;
             self.reply(command, Reply::Ping(Pinged { contact, rtt, enr_seq: pong.enr_seq, our_address }));
         }
+        if let Some(endorsed) = endorsed {
+            self.spread.measure(now.since(endorsed), rtt);
+        }
         for errand in self.errands.at_stage(node, |stage| stage == Stage::Pinged) {
-            self.await_ping_back(now, errand, known, rtt);
+            match endorsed {
+                Some(ponged) => self.request_behind_pong(now, errand, ponged),
+                None => self.await_ping_back(now, errand, known, rtt),
+            }
         }
         self.on_record_seq(now, node, pong.enr_seq);
         if hint {
@@ -205,7 +219,7 @@ impl<C: Contacts> Engine<C> {
         };
         let late_at = now + late.clamp(limits.late.0, limits.late.1);
         let expires = now + limits.timeout;
-        let expiration = self.expiration(now);
+        let expiration = message.expiration().unwrap_or_default();
         let id =
             self.requests.insert(Request { node, addr, asked, hash: None, sent: now, late_at, expires, expiration });
         self.timers.set(late_at, Timer::Late(id));
@@ -213,6 +227,16 @@ impl<C: Contacts> Engine<C> {
         let by_hash = !matches!(asked, Asked::FindNode { .. });
         self.transmit(addr, message, by_hash.then_some(id));
         Some(id)
+    }
+
+    /// An expiration that no request under way to an address bears: two that are alike would have the same hash, by which
+    /// their answers are told apart.
+    pub(super) fn distinct_expiration(&self, now: Time, addr: SocketAddr) -> u64 {
+        let mut expiration = self.expiration(now);
+        while self.requests.at(addr).any(|(_, request)| request.expiration == expiration) {
+            expiration += 1;
+        }
+        expiration
     }
 
     /// Places for our own requests: an eighth of all is for strangers, so that we do not keep them out.
@@ -257,7 +281,7 @@ impl<C: Contacts> Engine<C> {
         self.ask_again(now, id);
     }
 
-    /// Sends a request of a lookup once more, the very same, when its answer is late: a packet may have been lost, and
+    /// Sends a request of a lookup or a command once more, the very same, when its answer is late: a packet may have been lost, and
     /// right after the bond a FINDNODE can be at the node before the PONG that entitles us to it, and is dropped then.
     ///
     /// A second NEIGHBORS is no harm: what comes after the answer is complete is dropped.
@@ -276,6 +300,11 @@ impl<C: Contacts> Engine<C> {
                 {
                     self.transmit(addr, Message::FindNode(FindNode { target, expiration }), None);
                 }
+            }
+            Asked::Record { errand }
+                if matches!(self.errands.get(errand).map(|errand| errand.goal), Some(Goal::Record(Some(_)))) =>
+            {
+                self.transmit(addr, Message::EnrRequest(EnrRequest { expiration }), Some(id));
             }
             Asked::Ping { own_accord: true, .. }
                 if self.errands.to(node).any(|(_, errand)| errand.stage == Stage::Pinged) =>

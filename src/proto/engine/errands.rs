@@ -43,6 +43,8 @@ pub(super) enum Stage {
     Pinged,
     /// It has answered; its own PING is awaited until then.
     AwaitsPing(Time),
+    /// Its PING has been answered; the request follows then, so as not to overtake the PONG.
+    Follows(Time),
     /// A FINDNODE of another errand to the node is under way.
     Turn,
     /// The request is under way.
@@ -54,6 +56,8 @@ pub(super) struct Errand {
     pub(super) node: NodeRef,
     pub(super) goal: Goal,
     pub(super) stage: Stage,
+    /// When the node answered the PING of this errand.
+    pub(super) proved: Time,
     /// A request has failed. It is made once more after bonding anew, and when that fails too, that is all.
     pub(super) failed: bool,
 }
@@ -125,7 +129,7 @@ impl<C: Contacts> Engine<C> {
             self.counters.not_sent += 1;
             return None;
         }
-        let errand = Errand { node, goal, stage: Stage::Quiet(now), failed: false };
+        let errand = Errand { node, goal, stage: Stage::Quiet(now), proved: Time::ZERO, failed: false };
         let id = self.errands.insert(errand);
         let addr = self.contacts.endpoint(node).udp_addr();
         if let Some(until) = self.quiet_until(now, addr) {
@@ -133,6 +137,12 @@ impl<C: Contacts> Engine<C> {
             if let Goal::Nodes(lookup) = goal {
                 self.on_query_late(lookup, node);
             }
+            return Some(id);
+        }
+        let at = now + self.spread.behind();
+        if goal == Goal::Record(None) && at > now {
+            // What has told us of a new record may be a PING whose PONG has just left.
+            self.set_stage(id, Stage::Follows(at));
             return Some(id);
         }
         self.advance(now, id).then_some(id)
@@ -144,7 +154,7 @@ impl<C: Contacts> Engine<C> {
         let (node, stage) = (errand.node, errand.stage);
         let endorsed = self.known(node).endorsed.within(self.config.endorsement_lasts, now);
         // After its wait an errand asks anyway: a node that remembers us from before has no reason to ping.
-        let waited = matches!(stage, Stage::AwaitsPing(_) | Stage::Turn);
+        let waited = matches!(stage, Stage::AwaitsPing(_) | Stage::Follows(_) | Stage::Turn);
         if endorsed || waited {
             return self.make_request(now, id);
         }
@@ -160,6 +170,16 @@ impl<C: Contacts> Engine<C> {
         let Some(errand) = self.errands.get(id) else { return false };
         let (node, goal) = (errand.node, errand.goal);
         if let Goal::Nodes(lookup) = goal
+            && matches!(errand.stage, Stage::Pinged | Stage::Follows(_))
+            && self.is_wanted(lookup, node)
+        {
+            // It has just proved itself, and needs not name anybody.
+            self.cancel_errand_timer(id);
+            self.errands.remove(id);
+            self.on_query_needless(now, lookup, node);
+            return true;
+        }
+        if let Goal::Nodes(lookup) = goal
             && self.requests.is_asked(node, self.contacts.endpoint(node).udp_addr())
         {
             self.set_stage(id, Stage::Turn);
@@ -173,6 +193,7 @@ impl<C: Contacts> Engine<C> {
                 self.request(now, node, Asked::FindNode { errand: id, received: 0, begun: false, first: 0 }, message)
             }),
             Goal::Record(_) => {
+                let expiration = self.distinct_expiration(now, self.contacts.endpoint(node).udp_addr());
                 self.request(now, node, Asked::Record { errand: id }, Message::EnrRequest(EnrRequest { expiration }))
             }
         };
@@ -194,8 +215,21 @@ impl<C: Contacts> Engine<C> {
             self.make_request(now, id);
             return;
         }
+        if let Some(errand) = self.errands.get_mut(id) {
+            errand.proved = now;
+        }
         let (low, high) = self.config.requests.ping_back;
         self.set_stage(id, Stage::AwaitsPing(now + (2 * rtt).clamp(low, high)));
+    }
+
+    /// The bond is complete: the node's PING was answered at `ponged`. A request that came before that PONG would be
+    /// dropped, so it is sent as far behind it as packets of one moment lie apart on arrival.
+    pub(super) fn request_behind_pong(&mut self, now: Time, id: ErrandId, ponged: Time) {
+        let at = ponged + self.spread.behind();
+        self.set_stage(id, Stage::Follows(at));
+        if at <= now {
+            self.make_request(now, id);
+        }
     }
 
     pub(super) fn on_errand_deadline(&mut self, now: Time, id: ErrandId) {
@@ -244,7 +278,7 @@ impl<C: Contacts> Engine<C> {
 
     fn cancel_errand_timer(&mut self, id: ErrandId) {
         if let Some(errand) = self.errands.get(id)
-            && let Stage::Quiet(at) | Stage::AwaitsPing(at) = errand.stage
+            && let Stage::Quiet(at) | Stage::AwaitsPing(at) | Stage::Follows(at) = errand.stage
         {
             self.timers.cancel(at, Timer::Errand(id));
         }
@@ -252,7 +286,7 @@ impl<C: Contacts> Engine<C> {
 
     fn set_stage(&mut self, id: ErrandId, stage: Stage) {
         self.cancel_errand_timer(id);
-        if let Stage::Quiet(at) | Stage::AwaitsPing(at) = stage {
+        if let Stage::Quiet(at) | Stage::AwaitsPing(at) | Stage::Follows(at) = stage {
             self.timers.set(at, Timer::Errand(id));
         }
         if let Some(errand) = self.errands.get_mut(id) {

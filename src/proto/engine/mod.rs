@@ -136,6 +136,7 @@ pub struct Engine<C> {
     former: Former,
     votes: Votes,
     round_trip: RoundTrip,
+    spread: Spread,
     timers: Deadlines<Timer>,
     out: VecDeque<Output>,
     /// Empty lists of nodes, with their memory.
@@ -189,6 +190,7 @@ impl<C: Contacts> Engine<C> {
             former: Former::default(),
             votes: Votes::default(),
             round_trip: RoundTrip::default(),
+            spread: Spread::default(),
             timers: Deadlines::default(),
             out: VecDeque::new(),
             spare: Vec::new(),
@@ -407,7 +409,7 @@ impl<C: Contacts> Engine<C> {
                 Stage::Requested(request) => self.requests.get(request).is_some(),
                 Stage::Pinged => self.requests.nodes().any(|node| node == errand.node),
                 Stage::Turn => self.requests.nodes_asked().any(|node| node == errand.node),
-                Stage::Quiet(_) | Stage::AwaitsPing(_) => true,
+                Stage::Quiet(_) | Stage::AwaitsPing(_) | Stage::Follows(_) => true,
             };
             assert!(awaited, "nothing will ever wake errand {id:?}");
         }
@@ -513,6 +515,37 @@ impl RoundTrip {
     fn late(&self) -> Duration {
         // Where all take the same time, an answer must not count as late the moment before it comes.
         self.mean + (4 * self.deviation).max(self.mean / 4)
+    }
+}
+
+/// How far packets that were sent at one moment lie apart on arrival: about the median over all nodes.
+///
+/// Whoever bonds sends a PONG and a PING at once, so each bond measures it. Where the way has no jitter it is next to
+/// nothing. A mean would not do: some nodes have pinged us at another moment, for reasons of their own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spread(Option<Duration>);
+
+impl Spread {
+    /// Packets that lie farther apart were not sent at one moment.
+    const MAX: Duration = Duration::from_millis(20);
+
+    /// `rtt` is the round trip time. One gap alone may be small by chance, so a sixteenth of that is the first guess; and
+    /// a gap of half of it or more is one between a packet and the answer to our own.
+    fn measure(&mut self, gap: Duration, rtt: Duration) {
+        if gap > Self::MAX || 2 * gap >= rtt {
+            return;
+        }
+        self.0 = Some(match self.0 {
+            None => gap.max(rtt / 16).min(Self::MAX),
+            Some(median) if gap > median => (median * 5 / 4 + Duration::from_micros(250)).min(Self::MAX),
+            Some(median) => median * 3 / 4,
+        });
+    }
+
+    /// How far a packet has to be behind another to arrive after it as a rule: three times the median gap is nearly the
+    /// largest one where both are delayed by up to the same time.
+    fn behind(self) -> Duration {
+        3 * self.0.unwrap_or_default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::errands::ErrandId;
 use super::output::RequestId;
 use crate::proto::contacts::NodeRef;
-use crate::proto::time::{Secs, Time};
+use crate::proto::time::Time;
 use crate::proto::wire::Hash;
 
 /// What was asked.
@@ -21,7 +21,7 @@ pub(super) enum Asked {
         /// It is a hint from NEIGHBORS that is being tried.
         hint: bool,
         /// When we answered a PING of the node while this one was under way.
-        endorsed: Secs,
+        endorsed: Option<Time>,
     },
     /// FINDNODE.
     FindNode {

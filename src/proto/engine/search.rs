@@ -19,7 +19,7 @@ pub(super) struct Task {
     /// What is asked for.
     pub(super) target: PublicKey,
     origin: Origin,
-    /// End when this node has answered.
+    /// End when this node has answered, be it a PING.
     until: Option<PublicKey>,
     begun: Time,
     deadline: Time,
@@ -107,7 +107,9 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn drive_lookups(&mut self, now: Time) {
         while let Some(id) = self.stirred.pop() {
             while let Some(task) = self.lookups.get_mut(&id) {
-                let Some(node) = task.lookup.poll_next(task.alpha, &self.config.lookup) else { break };
+                let limits = &self.config.lookup;
+                let wanted = task.until.and_then(|_| task.lookup.poll_target(limits));
+                let Some(node) = wanted.or_else(|| task.lookup.poll_next(task.alpha, limits)) else { break };
                 task.asked.push((node, now, 0));
                 if self.start_errand(now, node, Goal::Nodes(id)).is_none()
                     && let Some(task) = self.lookups.get_mut(&id)
@@ -179,6 +181,21 @@ impl<C: Contacts> Engine<C> {
         self.stir(lookup);
         self.on_served(now, errand.node);
         self.next_turn(now, errand.node);
+    }
+
+    /// Whether the lookup is for this very node, and ends when it has answered.
+    pub(super) fn is_wanted(&self, lookup: LookupId, node: NodeRef) -> bool {
+        self.lookups.get(&lookup).is_some_and(|task| task.until == Some(*self.contacts.key(node)))
+    }
+
+    /// The node that the lookup is for is there: that is all that was asked for.
+    pub(super) fn on_query_needless(&mut self, now: Time, lookup: LookupId, node: NodeRef) {
+        if let Some(task) = self.lookups.get_mut(&lookup) {
+            task.lookup.on_response(node);
+            task.lookup.stop();
+        }
+        self.trace(now, lookup, node, true);
+        self.stir(lookup);
     }
 
     pub(super) fn on_query_late(&mut self, lookup: LookupId, node: NodeRef) {

@@ -2,8 +2,8 @@
 
 use super::net::*;
 use crate::proto::engine::{Command, CommandId, Dropped, LookupReport, Reply};
-use crate::proto::identity::Contact;
-use crate::proto::wire::MessageKind;
+use crate::proto::identity::{Contact, Record, RecordContent};
+use crate::proto::wire::{EnrResponse, Message, MessageKind};
 
 const A: &str = "10.0.0.2:30303";
 
@@ -133,9 +133,9 @@ fn a_late_ping_of_an_errand_is_sent_once_more_and_proves_the_node_by_the_same_ha
         assert_eq!(net.dropped(Dropped::Unsolicited), answers - 1, "it counts once");
         let hash = net.send_ping(peer);
         net.expect_pong(peer, hash);
-        net.expect_enr_request(peer);
-        // A request for a record is not a lookup's, and is not repeated. When it has failed the bond is made anew, once.
-        net.expect_nothing(peer, ms(900));
+        // So is the request of the command. When it has failed the bond is made anew, once.
+        let (first, again) = (net.expect_enr_request(peer), net.expect_enr_request(peer));
+        assert_eq!((&again.message, again.hash), (&first.message, first.hash));
         let ((_, first), (_, again)) = (net.expect_ping(peer), net.expect_ping(peer));
         assert_eq!(first.hash, again.hash);
         net.expect_nothing(peer, secs(2));
@@ -164,4 +164,21 @@ fn nothing_is_repeated_at_the_address_of_a_stranger_in_its_first_second() {
     assert_eq!(net.kinds(peer), [MessageKind::Ping, MessageKind::Pong]);
     net.run(secs(3));
     net.claim_all(peer);
+}
+
+#[test]
+fn two_requests_for_one_record_are_told_apart() {
+    let (mut net, peer) = acquainted();
+    let content = RecordContent::default();
+    let record = Record::sign(&net.peers[peer].key, 1, &content).unwrap().as_bytes().to_vec();
+    let ids = [0; 2].map(|_| net.command(0, Command::RequestRecord(net.peer_contact(peer))));
+    let (first, second) = (net.expect_enr_request(peer), net.expect_enr_request(peer));
+    assert_ne!(first.hash, second.hash);
+    for hash in [second.hash, first.hash] {
+        let record = record.clone();
+        net.send(peer, &Message::EnrResponse(EnrResponse { request_hash: hash, record }));
+    }
+    for id in ids {
+        assert!(matches!(net.reply(0, id), Reply::Record(_)));
+    }
 }
