@@ -176,7 +176,7 @@ fn two_requests_for_one_record_are_told_apart() {
     assert_ne!(first.hash, second.hash);
     for hash in [second.hash, first.hash] {
         let record = record.clone();
-        net.send(peer, &Message::EnrResponse(EnrResponse { request_hash: hash, record }));
+        net.send(peer, &Message::EnrResponse(EnrResponse { request_hash: hash, record: record.into() }));
     }
     for id in ids {
         assert!(matches!(net.reply(0, id), Reply::Record(_)));
