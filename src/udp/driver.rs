@@ -60,6 +60,9 @@ enum Input {
 /// failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
+/// Packets that are opened at a time: some 2 ms of work for one thread.
+const PORTION: usize = 64;
+
 /// Requests of the handle that are served between two batches while there is no end of packets.
 const REQUESTS_BETWEEN: usize = 16;
 
@@ -178,8 +181,7 @@ impl Driver {
             // Before the packets are judged, and answered, by the time of day.
             self.follow_clock();
             self.receive(&mut batch);
-            self.work();
-            self.take_in();
+            self.handle_batch(&batch).await;
         }
     }
 
@@ -238,39 +240,53 @@ impl Driver {
         }
     }
 
-    /// Takes the datagrams that are there, and keeps of them what is worth finding out the sender of.
+    /// Takes the datagrams that are there.
     fn receive(&mut self, batch: &mut Batch) {
-        let now = self.clock.now();
-        if self.deaf_until > now {
+        batch.clear();
+        if self.deaf_until > self.clock.now() {
             return;
         }
         match self.socket.receive(batch) {
             Ok(()) => self.pause = Duration::ZERO,
-            Err(error) => {
-                self.on_deaf(&error);
-                return;
+            Err(error) => self.on_deaf(&error),
+        }
+    }
+
+    /// Has what came and what waits in the outbox worked off, a portion at a time: a batch may be long where the kernel
+    /// has joined datagrams.
+    async fn handle_batch(&mut self, batch: &Batch) {
+        for datagram in batch.datagrams() {
+            self.admit(&datagram);
+            if self.desk.arrivals.len() == PORTION {
+                self.work();
+                self.take_in();
+                tokio::task::yield_now().await;
             }
         }
-        for datagram in batch.datagrams() {
-            let framed = match wire::frame(datagram.bytes) {
-                Ok(framed) => framed,
-                Err(error) => {
-                    let reason = self.engine.handle_unreadable(error);
-                    if matches!(error, OpenError::TooShort | OpenError::TooLong | OpenError::Hash) {
-                        self.hand_on(&datagram);
-                    } else {
-                        trace!(from = %datagram.from, %reason, "dropped");
-                    }
-                    continue;
+        self.work();
+        self.take_in();
+    }
+
+    /// Keeps a datagram if its sender is worth finding out.
+    fn admit(&mut self, datagram: &Received<'_>) {
+        let framed = match wire::frame(datagram.bytes) {
+            Ok(framed) => framed,
+            Err(error) => {
+                let reason = self.engine.handle_unreadable(error);
+                if matches!(error, OpenError::TooShort | OpenError::TooLong | OpenError::Hash) {
+                    self.hand_on(datagram);
+                } else {
+                    trace!(from = %datagram.from, %reason, "dropped");
                 }
-            };
-            match self.engine.screen(now, datagram.from, framed) {
-                Ok(packet) => {
-                    self.desk.jobs.push_back(Job::Recover(self.desk.arrivals.len(), packet));
-                    self.desk.arrivals.push(Arrival { from: datagram.from, to: datagram.to, opened: None });
-                }
-                Err(reason) => trace!(from = %datagram.from, %reason, "dropped"),
+                return;
             }
+        };
+        match self.engine.screen(self.clock.now(), datagram.from, framed) {
+            Ok(packet) => {
+                self.desk.jobs.push_back(Job::Recover(self.desk.arrivals.len(), packet));
+                self.desk.arrivals.push(Arrival { from: datagram.from, to: datagram.to, opened: None });
+            }
+            Err(reason) => trace!(from = %datagram.from, %reason, "dropped"),
         }
     }
 

@@ -89,7 +89,6 @@ impl Socket {
 
     /// Fills the batch with the datagrams that are there, if there are any.
     pub(super) fn receive(&self, batch: &mut Batch) -> io::Result<()> {
-        batch.filled = 0;
         let Batch { bytes, meta, .. } = batch;
         let received = self.io.try_io(Interest::READABLE, || {
             let mut runs = bytes.chunks_exact_mut(RUN).map(IoSliceMut::new);
@@ -150,6 +149,10 @@ impl Socket {
 impl Batch {
     pub(super) fn new() -> Self {
         Self { bytes: vec![0; BATCH * RUN], meta: [RecvMeta::default(); BATCH], filled: 0 }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.filled = 0;
     }
 
     /// The datagrams of the batch, in the order of their arrival.
