@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """Times lookups from a cold start: `devp2p discv4 resolve` of go-ethereum and `kadnode resolve`, of the same nodes.
 
-    tests/interop/install.py                                   installs devp2p, once
     cargo build --release --example network --bin kadnode
     benches/compare/lookups.py [BINARY...] [--wan]
 
 A network of kadnodes, a share of them dead, runs in one process (examples/network.rs). Both programs are given the same
 bootnode and the same enode URL, the key of a live node with an address where nobody answers, so that the node has to be
 looked up. A time is that of a whole process, from its start to its end. Everything is in network namespaces of its own,
-which takes root. With --wan the programs are in another namespace than the network, and a relay between the two delays
+which takes root; devp2p is installed first where it is missing. With --wan the programs are in another namespace than the network, and a relay between the two delays
 packets and loses some (relay.py).
 """
 
@@ -33,7 +32,7 @@ sys.path.insert(0, str(ROOT / "tests/interop"))
 
 from contacts import Contact, contact_from_enode, contact_from_enr
 from harness import CheckFailed, Processes, complete_lines, die_with_parent, wait_for
-from peers import GETH_VERSION, devp2p_path, devp2p_works
+from peers import GETH_VERSION, InstallError, devp2p_path, install_devp2p
 from relay import FAR, NEAR, Relay
 
 LOOPBACK = "127.0.0.1"
@@ -197,8 +196,10 @@ def main() -> int:
             print(f"lookups: there is no {program}: build it with `cargo build --release --bin kadnode --example "
                   "network`", file=sys.stderr)
             return 2
-    if not devp2p_works(devp2p_path()):
-        print(f"lookups: devp2p {GETH_VERSION} is not installed: run tests/interop/install.py", file=sys.stderr)
+    try:
+        install_devp2p()
+    except InstallError as error:
+        print(f"lookups: {error}", file=sys.stderr)
         return 2
     if os.environ.get(INSIDE) != "1":
         os.environ[INSIDE] = "1"

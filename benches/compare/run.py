@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """Puts the same loads on kadnode and on other implementations of discv4, in turn, and prints one table.
 
-    tests/interop/install.py                      installs the others, once
     cargo build --release
     benches/compare/run.py [BINARY] [--runs N] [--count N] [--only LOAD] [--json FILE]
 
 The load is that of `kadnode bench`, pinned to core 0; the targets have core 1 (geth as it is by default has both). All
-run in a network namespace of their own, in which there is nothing but loopback; that takes root. What is being measured
-is said on standard error, the table is on standard output.
+run in a network namespace of their own, in which there is nothing but loopback; that takes root. The others are installed
+first where they are missing. What is being measured is said on standard error, the table is on standard output.
 """
 
 import argparse
@@ -29,7 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/interop"))
 
 from harness import CheckFailed, DeadlineExceeded, Processes, free_of_newline
-from peers import ETHEREUMJS_VERSION, GETH_VERSION, devp2p_path, devp2p_works, ethereumjs_dir, ethereumjs_works
+from peers import ETHEREUMJS_VERSION, GETH_VERSION, InstallError, install_devp2p, install_ethereumjs
 from targets import GENERATOR_CORE, TARGET_CORE, Target, on_cores, start
 
 INSIDE = "KADNODE_COMPARE_INSIDE"
@@ -203,10 +202,13 @@ def main() -> int:
 def missing(options: argparse.Namespace) -> str | None:
     if not os.access(options.binary, os.X_OK):
         return f"there is no {options.binary}: build it with `cargo build --release`"
-    if any(name.startswith("geth") for name in options.target) and not devp2p_works(devp2p_path()):
-        return f"devp2p {GETH_VERSION} is not installed: run tests/interop/install.py"
-    if "ethereumjs" in options.target and not ethereumjs_works(ethereumjs_dir()):
-        return f"@ethereumjs/devp2p {ETHEREUMJS_VERSION} is not installed: run tests/interop/install.py"
+    try:
+        if any(name.startswith("geth") for name in options.target):
+            install_devp2p()
+        if "ethereumjs" in options.target:
+            install_ethereumjs()
+    except InstallError as error:
+        return str(error)
     if not {GENERATOR_CORE, TARGET_CORE} <= os.sched_getaffinity(0):
         return f"it takes two cores, numbers {GENERATOR_CORE} and {TARGET_CORE}"
     return None
