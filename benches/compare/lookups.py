@@ -7,8 +7,8 @@
 A network of kadnodes, a share of them dead, runs in one process (examples/network.rs). Both programs are given the same
 bootnode and the same enode URL, the key of a live node with an address where nobody answers, so that the node has to be
 looked up. A time is that of a whole process, from its start to its end. Everything is in network namespaces of its own,
-which takes root; devp2p is installed first where it is missing. With --wan the programs are in another namespace than the network, and a relay between the two delays
-packets and loses some (relay.py).
+which takes root; devp2p is installed first where it is missing. With --wan the programs are in another namespace than
+the network, and a relay between the two delays packets and loses some (relay.py).
 """
 
 import argparse
