@@ -59,6 +59,9 @@ pub(super) struct Request {
     /// When the answer counts as late; `Time::NEVER` once it has.
     pub(super) late_at: Time,
     pub(super) expires: Time,
+    /// It was sent more than once: nobody knows which of the packets an answer is for, so the time that it took is no
+    /// round trip (Karn and Partridge 1987).
+    pub(super) repeated: bool,
     /// The expiration that the packet bears, in Unix seconds.
     pub(super) expiration: u64,
 }
