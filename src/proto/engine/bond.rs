@@ -13,7 +13,7 @@ use super::proofs::Known;
 use super::requests::{Asked, Request};
 use super::{CommandError, Engine, MAX_QUIET, Pinged, Removal, Reply, RequestId, Timer};
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::table::{Offer, Opening, Proof, Refusal, Verdict};
+use crate::proto::table::{Entry, Offer, Opening, Proof, Refusal, Verdict};
 use crate::proto::time::{Secs, Time};
 use crate::proto::wire::{EnrRequest, FindNode, Message, Ping, Pong};
 
@@ -101,8 +101,14 @@ impl<C: Contacts> Engine<C> {
         let Asked::Ping { own_accord, hint, endorsed, .. } = request.asked else { return };
         self.counters.answered += 1;
         let node = request.node;
-        let rtt = now.since(request.sent);
-        self.round_trip.measure(rtt);
+        let took = now.since(request.sent);
+        let rtt = if request.repeated {
+            self.round_trip.back_off();
+            self.expected_round_trip(node)
+        } else {
+            self.round_trip.measure(took);
+            took
+        };
         let before = self.known(node);
         let endorsed_secs = endorsed.map_or(Secs::NEVER, Time::secs);
         let known = before.merge(Known { proved: now.secs(), endorsed: endorsed_secs, lost: false });
@@ -136,21 +142,31 @@ impl<C: Contacts> Engine<C> {
         }
         for command in self.take_pings_wanted(node) {
             let our_address = pong.to.ip;
-            self.reply(command, Reply::Ping(Pinged { contact, rtt, enr_seq: pong.enr_seq, our_address }));
+            self.reply(command, Reply::Ping(Pinged { contact, rtt: took, enr_seq: pong.enr_seq, our_address }));
         }
         if let Some(endorsed) = endorsed {
             self.spread.measure(now.since(endorsed), rtt);
         }
         for errand in self.errands.at_stage(node, |stage| stage == Stage::Pinged) {
+            if let Some(errand) = self.errands.get_mut(errand) {
+                errand.rtt = (!request.repeated).then_some(took);
+            }
             match endorsed {
                 Some(ponged) => self.request_behind_pong(now, errand, ponged),
-                None => self.await_ping_back(now, errand, known, rtt),
+                None => self.await_ping_back(now, errand, known, took),
             }
         }
         self.on_record_seq(now, node, pong.enr_seq);
         if hint {
             self.on_hint_ended(now, node);
         }
+    }
+
+    /// The round trip time of a node, as far as it is known: that of all, unless it has an entry in the table.
+    fn expected_round_trip(&self, node: NodeRef) -> Duration {
+        let member = self.table.find(self.contacts.id(node), &self.contacts);
+        let entry = member.or_else(|| self.table.replacement(node, &self.contacts));
+        entry.map_or(self.round_trip.mean, Entry::rtt)
     }
 
     /// Does what follows from a node's place in the table.
@@ -213,15 +229,25 @@ impl<C: Contacts> Engine<C> {
             }
         }
         let limits = &self.config.requests;
+        let own = asked.errand().and_then(|errand| self.errands.get(errand)?.rtt);
         let late = match self.table.get(node, &self.contacts) {
             Some(entry) => 2 * entry.rtt(),
-            None => self.round_trip.late(),
+            None => own.map_or(self.round_trip.late(), |rtt| 2 * rtt),
         };
         let late_at = now + late.clamp(limits.late.0, limits.late.1);
         let expires = now + limits.timeout;
         let expiration = message.expiration().unwrap_or_default();
-        let id =
-            self.requests.insert(Request { node, addr, asked, hash: None, sent: now, late_at, expires, expiration });
+        let id = self.requests.insert(Request {
+            node,
+            addr,
+            asked,
+            hash: None,
+            sent: now,
+            late_at,
+            expires,
+            repeated: false,
+            expiration,
+        });
         self.timers.set(late_at, Timer::Late(id));
         self.timers.set(expires, Timer::Expires(id));
         let by_hash = !matches!(asked, Asked::FindNode { .. });
@@ -262,10 +288,13 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    /// How long to wait for the second NEIGHBORS packet: a round trip of that node.
+    /// How long to wait for the second NEIGHBORS packet: a round trip of that node, or as far as packets of one moment lie
+    /// apart on arrival where that is known.
     pub(super) fn second_packet_wait(&self, now: Time, id: RequestId) -> Duration {
         let (low, high) = self.config.requests.second_packet;
-        self.requests.get(id).map_or(low, |request| now.since(request.sent).clamp(low, high))
+        let round_trip = self.requests.get(id).map_or(low, |request| now.since(request.sent));
+        let wait = if self.spread.0.is_some() { round_trip.min(self.spread.behind()) } else { round_trip };
+        wait.clamp(low, high)
     }
 
     pub(super) fn on_late(&mut self, now: Time, id: RequestId) {
@@ -299,20 +328,29 @@ impl<C: Contacts> Engine<C> {
                     && let Some(target) = self.lookups.get(&lookup).map(|task| task.target)
                 {
                     self.transmit(addr, Message::FindNode(FindNode { target, expiration }), None);
+                    self.note_repeated(id);
                 }
             }
             Asked::Record { errand }
                 if matches!(self.errands.get(errand).map(|errand| errand.goal), Some(Goal::Record(Some(_)))) =>
             {
                 self.transmit(addr, Message::EnrRequest(EnrRequest { expiration }), Some(id));
+                self.note_repeated(id);
             }
             Asked::Ping { own_accord: true, .. }
                 if self.errands.to(node).any(|(_, errand)| errand.stage == Stage::Pinged) =>
             {
                 let ping = self.ping_message(node, expiration);
                 self.transmit(addr, ping, Some(id));
+                self.note_repeated(id);
             }
             _ => {}
+        }
+    }
+
+    fn note_repeated(&mut self, id: RequestId) {
+        if let Some(request) = self.requests.get_mut(id) {
+            request.repeated = true;
         }
     }
 

@@ -218,8 +218,11 @@ impl<C: Contacts> Engine<C> {
         *begun = true;
         if first {
             *remembered = starts;
-            let rtt = now.since(request.sent);
-            self.round_trip.measure(rtt);
+            if request.repeated {
+                self.round_trip.back_off();
+            } else {
+                self.round_trip.measure(now.since(request.sent));
+            }
         }
         if full {
             self.complete_find_node(now, id);

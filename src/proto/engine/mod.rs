@@ -503,6 +503,9 @@ impl Default for RoundTrip {
 }
 
 impl RoundTrip {
+    /// Backing off goes so far that an answer is late after 0.5 s, as before anything was measured.
+    const MAX_BACK_OFF: Duration = Duration::from_millis(125);
+
     fn measure(&mut self, rtt: Duration) {
         if !self.measured {
             *self = Self { mean: rtt, deviation: rtt / 2, measured: true };
@@ -510,6 +513,14 @@ impl RoundTrip {
         }
         self.deviation = (self.deviation * 3 + self.mean.abs_diff(rtt)) / 4;
         self.mean = (self.mean * 7 + rtt) / 8;
+    }
+
+    /// An answer to a request that was sent twice is no measure, but it may say that we are too impatient: if all were
+    /// asked twice, nothing would ever be measured again. So the deviation grows until answers come in time, as TCP
+    /// backs off its timer (RFC 6298, section 5.5); a few true measures undo it.
+    fn back_off(&mut self) {
+        let longer = self.deviation.max(self.mean / 16) * 5 / 4;
+        self.deviation = self.deviation.max(longer.min(Self::MAX_BACK_OFF));
     }
 
     fn late(&self) -> Duration {

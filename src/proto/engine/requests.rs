@@ -42,6 +42,14 @@ pub(super) enum Asked {
 }
 
 impl Asked {
+    /// Whom a FINDNODE or ENRREQUEST is for.
+    pub(super) fn errand(&self) -> Option<ErrandId> {
+        match *self {
+            Asked::FindNode { errand, .. } | Asked::Record { errand } => Some(errand),
+            Asked::Ping { .. } => None,
+        }
+    }
+
     /// Whether it is a PING to a stranger that pinged us, and nothing else.
     pub(super) fn is_back(&self) -> bool {
         matches!(self, Asked::Ping { back: true, .. })
@@ -59,6 +67,9 @@ pub(super) struct Request {
     /// When the answer counts as late; `Time::NEVER` once it has.
     pub(super) late_at: Time,
     pub(super) expires: Time,
+    /// It was sent more than once: nobody knows which of the packets an answer is for, so the time that it took is no
+    /// round trip (Karn and Partridge 1987).
+    pub(super) repeated: bool,
     /// The expiration that the packet bears, in Unix seconds.
     pub(super) expiration: u64,
 }

@@ -12,8 +12,9 @@ use crate::proto::wire::MessageKind;
 const A: &str = "10.0.0.2:30303";
 const B: &str = "10.0.0.3:30303";
 
-/// When a stranger is late after two round trips, one of 20 ms and one of 50 ms: their mean and four deviations.
-const RTT_LATE: Duration = Duration::from_micros(83_750);
+/// When a stranger is late after one round trip of 20 ms and an answer to what was sent twice: the mean and four
+/// deviations of a quarter more than half of it.
+const RTT_LATE: Duration = Duration::from_millis(70);
 
 /// A newcomer pings; it has its PONG and its proof within 300 ms.
 fn newcomer_is_proved(net: &mut Net, peer: usize) {

@@ -1,5 +1,7 @@
 //! What is sent once more when its answer is late, and copies of answers.
 
+use std::time::Duration;
+
 use super::net::*;
 use crate::proto::engine::{Command, CommandId, Dropped, LookupReport, Reply};
 use crate::proto::identity::{Contact, Record, RecordContent};
@@ -57,6 +59,52 @@ fn a_late_findnode_is_sent_once_more_and_its_answer_counts_once() {
         assert_eq!(net.engine(0).counters().answered, answered + 1);
         assert_eq!(net.dropped(Dropped::Unsolicited), if answers == [true; 2] { 2 } else { 0 });
     }
+}
+
+/// When the PING of an errand to a stranger is sent once more: what we think of round trips.
+fn patience_with_a_stranger(net: &mut Net, n: u64) -> Duration {
+    let stranger = net.peer(n, addr(&format!("10.0.1.{n}:30303")));
+    net.command(0, Command::RequestRecord(net.peer_contact(stranger)));
+    let ((_, first), (_, again)) = (net.expect_ping(stranger), net.expect_ping(stranger));
+    assert_eq!(first.hash, again.hash);
+    again.at.since(first.at)
+}
+
+#[test]
+fn the_time_until_an_answer_to_a_request_that_was_sent_twice_is_no_round_trip() {
+    let (mut net, peer) = acquainted();
+    // One round trip of 20 ms is known, and its half is the first deviation.
+    assert_eq!(patience_with_a_stranger(&mut net, 7), ms(20) + 4 * ms(10));
+    let packets = full_answer(&net, peer);
+    for round in [1, 2] {
+        let id = start_lookup(&mut net);
+        net.expect_find(peer);
+        net.expect_find(peer);
+        net.run(ms(300));
+        for nodes in &packets {
+            net.send_neighbors(peer, nodes);
+        }
+        report(&mut net, id);
+        // Not a measure, but a reason for patience: the deviation is a quarter longer each time.
+        let deviation = ms(10).mul_f64(1.25_f64.powi(round));
+        assert_eq!(patience_with_a_stranger(&mut net, 7 + round as u64), ms(20) + 4 * deviation);
+    }
+    // A member's own estimate is of round trips too.
+    let rtt = |net: &Net| {
+        let entries = net.engine(0).table().entries();
+        entries.map(|(_, entry)| entry.rtt().as_millis() as u64).collect::<Vec<_>>()
+    };
+    assert_eq!(rtt(&net), [20]);
+    let slow = net.peer(3, addr("10.0.0.3:30303"));
+    net.command(0, Command::RequestRecord(net.peer_contact(slow)));
+    let ((_, ping), _) = (net.expect_ping(slow), net.expect_ping(slow));
+    net.run(ms(300));
+    net.send_pong(slow, ping.hash);
+    net.run(DELAY);
+    assert_eq!(rtt(&net), [20, 20], "the mean of all, as long as nothing is known of it");
+    net.run(secs(10));
+    net.claim_all(slow);
+    net.claim_all(peer);
 }
 
 #[test]
