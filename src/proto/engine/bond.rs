@@ -148,6 +148,9 @@ impl<C: Contacts> Engine<C> {
             self.spread.measure(now.since(endorsed), rtt);
         }
         for errand in self.errands.at_stage(node, |stage| stage == Stage::Pinged) {
+            if let Some(errand) = self.errands.get_mut(errand) {
+                errand.rtt = (!request.repeated).then_some(took);
+            }
             match endorsed {
                 Some(ponged) => self.request_behind_pong(now, errand, ponged),
                 None => self.await_ping_back(now, errand, known, took),
@@ -226,9 +229,10 @@ impl<C: Contacts> Engine<C> {
             }
         }
         let limits = &self.config.requests;
+        let own = asked.errand().and_then(|errand| self.errands.get(errand)?.rtt);
         let late = match self.table.get(node, &self.contacts) {
             Some(entry) => 2 * entry.rtt(),
-            None => self.round_trip.late(),
+            None => own.map_or(self.round_trip.late(), |rtt| 2 * rtt),
         };
         let late_at = now + late.clamp(limits.late.0, limits.late.1);
         let expires = now + limits.timeout;
@@ -284,10 +288,13 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    /// How long to wait for the second NEIGHBORS packet: a round trip of that node.
+    /// How long to wait for the second NEIGHBORS packet: a round trip of that node, or as far as packets of one moment lie
+    /// apart on arrival where that is known.
     pub(super) fn second_packet_wait(&self, now: Time, id: RequestId) -> Duration {
         let (low, high) = self.config.requests.second_packet;
-        self.requests.get(id).map_or(low, |request| now.since(request.sent).clamp(low, high))
+        let round_trip = self.requests.get(id).map_or(low, |request| now.since(request.sent));
+        let wait = if self.spread.0.is_some() { round_trip.min(self.spread.behind()) } else { round_trip };
+        wait.clamp(low, high)
     }
 
     pub(super) fn on_late(&mut self, now: Time, id: RequestId) {

@@ -58,6 +58,8 @@ pub(super) struct Errand {
     pub(super) stage: Stage,
     /// When the node answered the PING of this errand.
     pub(super) proved: Time,
+    /// Its round trip time by that answer, if the PING was sent once.
+    pub(super) rtt: Option<Duration>,
     /// A request has failed. It is made once more after bonding anew, and when that fails too, that is all.
     pub(super) failed: bool,
 }
@@ -129,7 +131,7 @@ impl<C: Contacts> Engine<C> {
             self.counters.not_sent += 1;
             return None;
         }
-        let errand = Errand { node, goal, stage: Stage::Quiet(now), proved: Time::ZERO, failed: false };
+        let errand = Errand { node, goal, stage: Stage::Quiet(now), proved: Time::ZERO, rtt: None, failed: false };
         let id = self.errands.insert(errand);
         let addr = self.contacts.endpoint(node).udp_addr();
         if let Some(until) = self.quiet_until(now, addr) {

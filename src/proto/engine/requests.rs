@@ -42,6 +42,14 @@ pub(super) enum Asked {
 }
 
 impl Asked {
+    /// Whom a FINDNODE or ENRREQUEST is for.
+    pub(super) fn errand(&self) -> Option<ErrandId> {
+        match *self {
+            Asked::FindNode { errand, .. } | Asked::Record { errand } => Some(errand),
+            Asked::Ping { .. } => None,
+        }
+    }
+
     /// Whether it is a PING to a stranger that pinged us, and nothing else.
     pub(super) fn is_back(&self) -> bool {
         matches!(self, Asked::Ping { back: true, .. })

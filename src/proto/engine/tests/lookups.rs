@@ -24,6 +24,18 @@ fn joined(size: u64) -> Net {
     net
 }
 
+/// An engine that does nothing of its own accord, and in whose table a bucket has one place.
+fn bucket_of_one() -> Config {
+    let mut config = passive();
+    config.table.k = 1;
+    config
+}
+
+/// Peers that belong in the farthest bucket of the first engine.
+fn far_peers() -> impl Iterator<Item = u64> {
+    (2..).filter(|n| key(1).id().log_distance(&key(*n).id()) == 256)
+}
+
 /// The live nodes nearest to a target, the asker left out.
 fn nearest(net: &Net, target: &NodeId, asker: usize, limit: usize) -> Vec<Contact> {
     let live = |at: &usize| *at != asker && net.nodes[*at].engine.is_some() && !net.nodes[*at].silenced;
@@ -248,6 +260,59 @@ fn bonding_goes_on_as_soon_as_the_other_sides_ping_is_answered() {
     net.run(secs(2));
 }
 
+/// A lookup hears of a stranger that is so far away, and bonds with it.
+fn bonded_within_a_lookup(net: &mut Net, teller: usize, n: u64, way: std::time::Duration) -> usize {
+    let stranger = net.peer(n, addr(&format!("10.0.1.{n}:30303")));
+    let (here, there) = (net.nodes[0].addr, net.peers[stranger].addr);
+    net.delays.insert((here, there), way);
+    net.delays.insert((there, here), way);
+    let key = *net.peers[stranger].key.public_key();
+    net.command(0, Command::Lookup { target: key, until_found: false });
+    net.expect_find(teller);
+    let named = [net.peer_contact(stranger)];
+    net.send_neighbors(teller, &named);
+    let (_, ping) = net.expect_ping(stranger);
+    net.send_pong(stranger, ping.hash);
+    let hash = net.send_ping(stranger);
+    net.expect_pong(stranger, hash);
+    stranger
+}
+
+#[test]
+fn after_a_bond_the_nodes_own_round_trip_says_when_it_is_late() {
+    let mut net = Net::alone(bucket_of_one());
+    let teller = net.peer(far_peers().next().unwrap(), addr(A));
+    net.bond(teller);
+    net.run(secs(1));
+    // Those whose bucket is full are no members, and the mean of all is between the two.
+    for (n, way) in far_peers().skip(1).zip([ms(24), ms(13)]) {
+        let stranger = bonded_within_a_lookup(&mut net, teller, n, way);
+        let (first, again) = (net.expect_find(stranger).1, net.expect_find(stranger).1);
+        assert_eq!(again.at.since(first.at), 2 * 2 * way);
+        net.send_neighbors(stranger, &[]);
+        net.run(secs(1));
+    }
+}
+
+#[test]
+fn the_rest_of_an_answer_is_waited_for_as_long_as_packets_of_one_moment_lie_apart() {
+    let mut net = Net::alone(bucket_of_one());
+    let teller = net.peer(far_peers().next().unwrap(), addr(A));
+    net.bond(teller);
+    net.run(secs(1));
+    let n = far_peers().nth(1).unwrap();
+    let stranger = bonded_within_a_lookup(&mut net, teller, n, ms(24));
+    net.expect_find(stranger);
+    net.send_neighbors(stranger, &[]);
+    net.run(ms(24));
+    // A sixteenth of a round trip of 48 ms is the first guess of the gap between two packets, and three times that is
+    // below the shortest wait.
+    net.run(ms(9));
+    assert_eq!(net.engine(0).under_way().2, 1, "the rest may still come");
+    net.run(ms(1));
+    assert_eq!(net.engine(0).under_way().2, 0, "and not after a whole round trip");
+}
+
 #[test]
 fn bonding_with_a_peer_that_remembers_us_takes_a_bounded_wait() {
     let mut net = Net::alone(passive());
@@ -287,18 +352,17 @@ fn a_peer_that_forgot_us_is_bonded_again_within_the_lookup() {
     net.start(1);
     let report = net.lookup(0, target(1));
     assert_eq!(report.closest.iter().map(|found| (found.contact, found.answered)).collect::<Vec<_>>(), [(other, true)]);
-    // A timeout, bonding, the answer, and the wait for the rest. FINDNODE is a ninth of a round trip behind the PONG.
-    assert_eq!(report.took, secs(1) + 6 * DELAY + std::time::Duration::from_micros(2_812));
+    // A timeout, bonding, the answer, and the shortest wait for the rest. FINDNODE is a ninth of a round trip behind the
+    // PONG.
+    assert_eq!(report.took, secs(1) + 4 * DELAY + ms(10) + std::time::Duration::from_micros(2_812));
     // It is asked once more when its answer is late, before it is given up and pinged.
     assert_eq!(net.nodes[1].dropped, [Dropped::Unproved; 2]);
 }
 
 #[test]
 fn a_replacement_that_forgot_us_is_bonded_again_too() {
-    let mut config = passive();
-    config.table.k = 1;
-    let mut net = Net::alone(config);
-    let mut far = (2..).filter(|n| key(1).id().log_distance(&key(*n).id()) == 256);
+    let mut net = Net::alone(bucket_of_one());
+    let mut far = far_peers();
     let peers = [2u8, 3].map(|at| net.peer(far.next().unwrap(), addr(&format!("10.0.0.{at}:30303"))));
     for peer in peers {
         net.bond(peer);
