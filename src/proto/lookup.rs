@@ -3,7 +3,8 @@
 //!
 //! A lookup asks alpha nodes at a time for the nodes nearest to its target, always the nearest that it has heard of, and
 //! ends when the k nearest that have not failed have all answered. A request that is late no longer counts against
-//! alpha, so one slow node does not hold up the others; its answer is still taken when it comes.
+//! alpha, so one slow node does not hold up the others; its answer is still taken when it comes. A node that stays silent
+//! is passed over, so that the dead do not hold up the end: its place goes to the next, unless it answers after all.
 
 use crate::proto::config::LookupConfig;
 use crate::proto::contacts::{Contacts, NodeRef};
@@ -18,6 +19,8 @@ pub enum State {
     Asked,
     /// Being asked, and late.
     Late,
+    /// Being asked, and silent for so long that nobody waits for it any more.
+    Silent,
     /// Has begun to answer; more may follow.
     Answering,
     /// Has answered.
@@ -37,6 +40,12 @@ pub struct Candidate {
     pub depth: u8,
     /// How far it has come.
     pub state: State,
+}
+
+impl Candidate {
+    fn is_alive(&self) -> bool {
+        !matches!(self.state, State::Failed | State::Silent)
+    }
 }
 
 /// One lookup.
@@ -108,7 +117,7 @@ impl Lookup {
         }
         // Those that are late have others asked in their stead, so that the dead are given up all at once; but no more
         // than k, or a lookup would ask everybody when the network is slow.
-        let alive = self.candidates.iter_mut().filter(|candidate| candidate.state != State::Failed).take(2 * self.k);
+        let alive = self.candidates.iter_mut().filter(|candidate| candidate.is_alive()).take(2 * self.k);
         let mut timely = alive.filter(|candidate| candidate.state != State::Late).take(self.k);
         let next = timely.find(|candidate| candidate.state == State::Heard)?;
         next.state = State::Asked;
@@ -135,10 +144,22 @@ impl Lookup {
         asked && self.change(node, |_| State::Late)
     }
 
+    /// Notes that `node` is silent: it is passed over. Says whether it was being asked.
+    pub fn on_silent(&mut self, node: NodeRef) -> bool {
+        let asked = self.get(node).is_some_and(|candidate| matches!(candidate.state, State::Asked | State::Late));
+        asked && self.change(node, |_| State::Silent)
+    }
+
+    /// Notes that `node` is there, as far as could be told by other means: its answer is waited for again.
+    pub fn on_sign_of_life(&mut self, node: NodeRef) -> bool {
+        let silent = self.get(node).is_some_and(|candidate| candidate.state == State::Silent);
+        silent && self.change(node, |_| State::Late)
+    }
+
     /// Notes that `node` has begun to answer: it holds up nobody any more, and the lookup is not done without the rest.
     pub fn on_begun(&mut self, node: NodeRef) -> bool {
         self.change(node, |state| match state {
-            State::Asked | State::Late => State::Answering,
+            State::Asked | State::Late | State::Silent => State::Answering,
             other => other,
         })
     }
@@ -164,17 +185,28 @@ impl Lookup {
         if self.spent {
             return true;
         }
+        // Where nobody has answered, it may be the network that is silent for a moment, and all are waited for.
+        if !self.candidates.iter().any(|candidate| candidate.state == State::Answered)
+            && self.candidates.iter().any(|candidate| candidate.state == State::Silent)
+        {
+            return false;
+        }
         let used_up = self.asked >= config.max_queries;
         self.nearest_alive().all(|candidate| match candidate.state {
             State::Answered => true,
             State::Heard => used_up,
-            State::Asked | State::Late | State::Answering | State::Failed => false,
+            State::Asked | State::Late | State::Silent | State::Answering | State::Failed => false,
         })
     }
 
-    /// The (at most) k nearest candidates that have not failed: the result, once it is done.
+    /// The (at most) k nearest candidates that are neither silent nor have failed: the result, once it is done.
     pub fn nearest_alive(&self) -> impl Iterator<Item = &Candidate> {
-        self.candidates.iter().filter(|candidate| candidate.state != State::Failed).take(self.k)
+        self.candidates.iter().filter(|candidate| candidate.is_alive()).take(self.k)
+    }
+
+    /// Those that are passed over.
+    pub fn silent(&self) -> impl Iterator<Item = NodeRef> {
+        self.candidates.iter().filter(|candidate| candidate.state == State::Silent).map(|candidate| candidate.node)
     }
 
     /// What the lookup knows of `node`.

@@ -8,14 +8,14 @@ use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::errands::{Goal, Stage};
+use super::errands::Stage;
 use super::proofs::Known;
 use super::requests::{Asked, Request};
 use super::{CommandError, Engine, MAX_QUIET, Pinged, Removal, Reply, RequestId, Timer};
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::table::{Entry, Offer, Opening, Proof, Refusal, Verdict};
 use crate::proto::time::{Secs, Time};
-use crate::proto::wire::{EnrRequest, FindNode, Message, Ping, Pong};
+use crate::proto::wire::{Message, Ping, Pong};
 
 /// Why a PING is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl<C: Contacts> Engine<C> {
         self.request(now, node, asked, ping).is_some()
     }
 
-    fn ping_message(&self, node: NodeRef, expiration: u64) -> Message {
+    pub(super) fn ping_message(&self, node: NodeRef, expiration: u64) -> Message {
         let to = self.contacts.endpoint(node);
         Message::Ping(Ping {
             from: self.local.endpoint_for(to.ip),
@@ -93,6 +93,7 @@ impl<C: Contacts> Engine<C> {
         for id in waiting {
             self.request_behind_pong(now, id, now);
         }
+        self.ask_anew(now, node, now + self.spread.behind());
     }
 
     /// A PONG has come in answer to a PING of ours.
@@ -147,14 +148,18 @@ impl<C: Contacts> Engine<C> {
         if let Some(endorsed) = endorsed {
             self.spread.measure(now.since(endorsed), rtt);
         }
+        self.on_node_alive(node);
         for errand in self.errands.at_stage(node, |stage| stage == Stage::Pinged) {
             if let Some(errand) = self.errands.get_mut(errand) {
-                errand.rtt = (!request.repeated).then_some(took);
+                (errand.proved, errand.rtt) = (now, (!request.repeated).then_some(took));
             }
             match endorsed {
                 Some(ponged) => self.request_behind_pong(now, errand, ponged),
                 None => self.await_ping_back(now, errand, known, took),
             }
+        }
+        if let Some(ponged) = endorsed {
+            self.ask_anew(now, node, ponged + self.spread.behind());
         }
         self.on_record_seq(now, node, pong.enr_seq);
         if hint {
@@ -229,12 +234,8 @@ impl<C: Contacts> Engine<C> {
             }
         }
         let limits = &self.config.requests;
-        let own = asked.errand().and_then(|errand| self.errands.get(errand)?.rtt);
-        let late = match self.table.get(node, &self.contacts) {
-            Some(entry) => 2 * entry.rtt(),
-            None => own.map_or(self.round_trip.late(), |rtt| 2 * rtt),
-        };
-        let late_at = now + late.clamp(limits.late.0, limits.late.1);
+        let late = self.lateness(node, asked);
+        let late_at = now + late;
         let expires = now + limits.timeout;
         let expiration = message.expiration().unwrap_or_default();
         let id = self.requests.insert(Request {
@@ -243,6 +244,7 @@ impl<C: Contacts> Engine<C> {
             asked,
             hash: None,
             sent: now,
+            late,
             late_at,
             expires,
             repeated: false,
@@ -295,63 +297,6 @@ impl<C: Contacts> Engine<C> {
         let round_trip = self.requests.get(id).map_or(low, |request| now.since(request.sent));
         let wait = if self.spread.0.is_some() { round_trip.min(self.spread.behind()) } else { round_trip };
         wait.clamp(low, high)
-    }
-
-    pub(super) fn on_late(&mut self, now: Time, id: RequestId) {
-        let Some(request) = self.requests.get_mut(id) else { return };
-        request.late_at = Time::NEVER;
-        let node = request.node;
-        let lookups: Vec<_> = self.errands.to(node).map(|(_, errand)| errand.goal).collect();
-        for goal in lookups {
-            if let Goal::Nodes(lookup) = goal {
-                self.on_query_late(lookup, node);
-            }
-        }
-        self.ask_again(now, id);
-    }
-
-    /// Sends a request of a lookup or a command once more, the very same, when its answer is late: a packet may have been lost, and
-    /// right after the bond a FINDNODE can be at the node before the PONG that entitles us to it, and is dropped then.
-    ///
-    /// A second NEIGHBORS is no harm: what comes after the answer is complete is dropped.
-    fn ask_again(&mut self, now: Time, id: RequestId) {
-        let Some(request) = self.requests.get(id) else { return };
-        let (addr, node, expiration) = (request.addr, request.node, request.expiration);
-        // A stranger that has just pinged from there gets one PING and its answers, and nothing else.
-        if self.is_quiet(now, addr) {
-            return;
-        }
-        match request.asked {
-            Asked::FindNode { errand, begun: false, .. } => {
-                let lookup = self.errands.get(errand).map(|errand| errand.goal);
-                if let Some(Goal::Nodes(lookup)) = lookup
-                    && let Some(target) = self.lookups.get(&lookup).map(|task| task.target)
-                {
-                    self.transmit(addr, Message::FindNode(FindNode { target, expiration }), None);
-                    self.note_repeated(id);
-                }
-            }
-            Asked::Record { errand }
-                if matches!(self.errands.get(errand).map(|errand| errand.goal), Some(Goal::Record(Some(_)))) =>
-            {
-                self.transmit(addr, Message::EnrRequest(EnrRequest { expiration }), Some(id));
-                self.note_repeated(id);
-            }
-            Asked::Ping { own_accord: true, .. }
-                if self.errands.to(node).any(|(_, errand)| errand.stage == Stage::Pinged) =>
-            {
-                let ping = self.ping_message(node, expiration);
-                self.transmit(addr, ping, Some(id));
-                self.note_repeated(id);
-            }
-            _ => {}
-        }
-    }
-
-    fn note_repeated(&mut self, id: RequestId) {
-        if let Some(request) = self.requests.get_mut(id) {
-            request.repeated = true;
-        }
     }
 
     pub(super) fn on_expired(&mut self, now: Time, id: RequestId) {

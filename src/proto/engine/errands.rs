@@ -51,15 +51,28 @@ pub(super) enum Stage {
     Requested(RequestId),
 }
 
+/// What an errand of a lookup does when it has waited for an answer for some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// The node is silent: the lookup passes over it.
+    PassOver,
+    /// The node has a new proof of us: its FINDNODE is made once more.
+    AskAnew,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Errand {
     pub(super) node: NodeRef,
     pub(super) goal: Goal,
     pub(super) stage: Stage,
+    /// What it does next while that stage lasts, and when.
+    pub(super) wake: Option<(Time, Wake)>,
     /// When the node answered the PING of this errand.
     pub(super) proved: Time,
     /// Its round trip time by that answer, if the PING was sent once.
     pub(super) rtt: Option<Duration>,
+    /// A FINDNODE was late, and has been sent again since the node has bonded anew.
+    pub(super) anew: bool,
     /// A request has failed. It is made once more after bonding anew, and when that fails too, that is all.
     pub(super) failed: bool,
 }
@@ -131,7 +144,16 @@ impl<C: Contacts> Engine<C> {
             self.counters.not_sent += 1;
             return None;
         }
-        let errand = Errand { node, goal, stage: Stage::Quiet(now), proved: Time::ZERO, rtt: None, failed: false };
+        let errand = Errand {
+            node,
+            goal,
+            stage: Stage::Quiet(now),
+            wake: None,
+            proved: Time::ZERO,
+            rtt: None,
+            anew: false,
+            failed: false,
+        };
         let id = self.errands.insert(errand);
         let addr = self.contacts.endpoint(node).udp_addr();
         if let Some(until) = self.quiet_until(now, addr) {
@@ -217,9 +239,6 @@ impl<C: Contacts> Engine<C> {
             self.make_request(now, id);
             return;
         }
-        if let Some(errand) = self.errands.get_mut(id) {
-            errand.proved = now;
-        }
         let (low, high) = self.config.requests.ping_back;
         self.set_stage(id, Stage::AwaitsPing(now + (2 * rtt).clamp(low, high)));
     }
@@ -278,7 +297,8 @@ impl<C: Contacts> Engine<C> {
         }
     }
 
-    fn cancel_errand_timer(&mut self, id: ErrandId) {
+    pub(super) fn cancel_errand_timer(&mut self, id: ErrandId) {
+        self.cancel_wake(id);
         if let Some(errand) = self.errands.get(id)
             && let Stage::Quiet(at) | Stage::AwaitsPing(at) | Stage::Follows(at) = errand.stage
         {

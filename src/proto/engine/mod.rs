@@ -29,6 +29,7 @@ mod counters;
 mod errands;
 mod former;
 mod inbound;
+mod late;
 mod local;
 mod output;
 mod proofs;
@@ -95,6 +96,8 @@ enum Timer {
     Expires(RequestId),
     /// An errand need not wait any longer.
     Errand(ErrandId),
+    /// An errand has waited for an answer for some time.
+    Wake(ErrandId),
     /// A lookup has taken too long.
     Lookup(LookupId),
     /// A doubtful member is checked again.
@@ -225,6 +228,7 @@ impl<C: Contacts> Engine<C> {
                 Timer::Late(request) => self.on_late(now, request),
                 Timer::Expires(request) => self.on_expired(now, request),
                 Timer::Errand(errand) => self.on_errand_deadline(now, errand),
+                Timer::Wake(errand) => self.on_wake(now, errand),
                 Timer::Lookup(lookup) => self.on_lookup_deadline(lookup),
                 Timer::Recheck(node) => self.on_recheck(now, node),
                 Timer::Checks => self.on_checks_due(now),

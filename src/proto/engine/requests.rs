@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::errands::ErrandId;
 use super::output::RequestId;
@@ -64,7 +65,9 @@ pub(super) struct Request {
     /// Known once the packet is sealed.
     pub(super) hash: Option<Hash>,
     pub(super) sent: Time,
-    /// When the answer counts as late; `Time::NEVER` once it has.
+    /// After how long the answer counts as late.
+    pub(super) late: Duration,
+    /// When it does; `Time::NEVER` once it has.
     pub(super) late_at: Time,
     pub(super) expires: Time,
     /// It was sent more than once: nobody knows which of the packets an answer is for, so the time that it took is no

@@ -42,6 +42,10 @@ impl Task {
         self.origin == Origin::Refresh
     }
 
+    pub(super) fn on_sign_of_life(&mut self, node: NodeRef) {
+        self.lookup.on_sign_of_life(node);
+    }
+
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
         self.lookup.candidates().iter().map(|candidate| candidate.node).chain(self.asked.iter().map(|(node, ..)| *node))
     }
@@ -164,6 +168,7 @@ impl<C: Contacts> Engine<C> {
         let Some(request) = self.take_request(id) else { return };
         self.counters.answered += 1;
         let Asked::FindNode { errand, .. } = request.asked else { return };
+        self.cancel_errand_timer(errand);
         let Some(errand) = self.errands.remove(errand) else { return };
         let Goal::Nodes(lookup) = errand.goal else { return };
         if let Some(task) = self.lookups.get_mut(&lookup) {
@@ -201,6 +206,13 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn on_query_late(&mut self, lookup: LookupId, node: NodeRef) {
         if let Some(task) = self.lookups.get_mut(&lookup) {
             task.lookup.on_late(node);
+            self.stir(lookup);
+        }
+    }
+
+    pub(super) fn on_query_silent(&mut self, lookup: LookupId, node: NodeRef) {
+        if let Some(task) = self.lookups.get_mut(&lookup) {
+            task.lookup.on_silent(node);
             self.stir(lookup);
         }
     }
@@ -249,6 +261,10 @@ impl<C: Contacts> Engine<C> {
     }
 
     fn finish_lookup(&mut self, now: Time, id: LookupId) {
+        let silent = self.lookups.get(&id).map(|task| task.lookup.silent().collect::<Vec<_>>());
+        for node in silent.unwrap_or_default() {
+            self.trace(now, id, node, false);
+        }
         let Some(task) = self.lookups.remove(&id) else { return };
         self.timers.cancel(task.deadline, Timer::Lookup(id));
         for errand in self.errands.of_lookup(id) {

@@ -164,6 +164,44 @@ fn a_late_one_can_still_fail_and_an_answer_after_that_counts() {
 }
 
 #[test]
+fn a_silent_one_is_passed_over_until_it_answers() {
+    let mut world = World::new();
+    let [a, b, c, d, e] = world.hear([1, 2, 3, 4, 5]);
+    assert_eq!(world.ask(), [a, b]);
+    assert!(world.lookup.on_late(a) && world.lookup.on_silent(a) && world.lookup.on_silent(b));
+    assert_eq!((world.ask(), world.result()), (vec![c, d], vec![c, d, e]));
+    world.lookup.on_response(c);
+    world.lookup.on_response(d);
+    assert_eq!(world.ask(), [e], "the three nearest are now c, d and e");
+    assert!(!world.is_done());
+    // A sign of life is no answer, but one is waited for again.
+    assert!(world.lookup.on_sign_of_life(b) && !world.lookup.on_sign_of_life(c));
+    assert_eq!((world.state(b), world.result()), (State::Late, vec![b, c, d]));
+    assert!(!world.is_done());
+    assert!(world.lookup.on_silent(b));
+    world.lookup.on_response(a);
+    assert_eq!((world.is_done(), world.result()), (true, vec![a, c, d]));
+    assert_eq!(world.lookup.silent().collect::<Vec<_>>(), [b]);
+    // Who has answered, or has failed, or was not asked, is not silent.
+    world.lookup.on_failure(b);
+    assert!([a, b].iter().all(|node| !world.lookup.on_silent(*node)));
+    assert_eq!((world.state(a), world.state(b)), (State::Answered, State::Failed));
+}
+
+#[test]
+fn nobody_is_passed_over_for_good_where_nobody_answers() {
+    let mut world = World::new();
+    let [a, b] = world.hear([1, 2]);
+    assert_eq!(world.ask(), [a, b]);
+    assert!(world.lookup.on_silent(a) && world.lookup.on_silent(b));
+    assert!(!world.is_done(), "it may be the network");
+    world.lookup.on_failure(a);
+    assert!(!world.is_done());
+    world.lookup.on_failure(b);
+    assert!(world.is_done());
+}
+
+#[test]
 fn strangers_to_the_lookup_change_nothing() {
     let mut world = World::new();
     let stranger = world.node(9);

@@ -2,7 +2,7 @@
 
 use super::net::*;
 use crate::proto::config::Config;
-use crate::proto::engine::{Command, CommandError, Dropped, Reply};
+use crate::proto::engine::{Command, CommandError, CommandId, Dropped, Reply};
 use crate::proto::identity::{Contact, NodeId};
 use crate::proto::wire::MessageKind;
 
@@ -135,7 +135,7 @@ fn a_lookup_among_the_dead_ends() {
 
     // The time is bounded even so.
     let mut config = passive();
-    config.lookup.max_time = secs(2);
+    config.lookup.max_time = ms(200);
     let mut net = Net::alone(config);
     let peer = net.peer(2, addr(A));
     net.bond(peer);
@@ -143,10 +143,87 @@ fn a_lookup_among_the_dead_ends() {
     let begun = net.now;
     let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
     let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
-    assert_eq!((report.closest.len(), report.took, net.now.since(begun)), (1, secs(2), secs(2)));
+    assert_eq!((report.closest.len(), report.took, net.now.since(begun)), (1, ms(200), ms(200)));
     assert!(!report.closest[0].answered, "hearsay is marked as such");
     assert_eq!(net.engine(0).under_way().1, 0);
     net.run(secs(5));
+}
+
+/// Two members of the first engine, both asked by a lookup, of which the first does not answer, and the second only its
+/// PING.
+fn one_of_two_is_silent(net: &mut Net) -> ([usize; 2], CommandId) {
+    let [silent, other] = [2u8, 3].map(|at| net.peer(at.into(), addr(&format!("10.0.0.{at}:30303"))));
+    net.bond(silent);
+    net.bond(other);
+    net.run(secs(1));
+    let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let (_, asked) = net.expect_find(silent);
+    let (_, asked_too) = net.expect_find(other);
+    let (late, ping) = net.expect_late_find(silent, &asked);
+    let (_, answered) = net.expect_late_find(other, &asked_too);
+    net.send_pong(other, answered.hash);
+    let again = net.expect_ping(silent).1;
+    // Both are late after the shortest time.
+    assert_eq!((late, again.at.since(ping.at), again.hash), (ms(50), ms(50), ping.hash));
+    ([silent, other], id)
+}
+
+#[test]
+fn a_silent_node_is_passed_over_and_doubted() {
+    let mut net = Net::alone(passive());
+    let begun = net.now;
+    let ([silent, other], id) = one_of_two_is_silent(&mut net);
+    net.send_neighbors(other, &[]);
+    let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
+    let found: Vec<_> = report.closest.iter().map(|found| (found.contact, found.answered)).collect();
+    assert_eq!(found, [(net.peer_contact(other), true)]);
+    // 300 ms after the PING, which was sent when the FINDNODE was late.
+    assert_eq!(report.took, ms(50) + ms(300));
+    let mut steps: Vec<_> = report.trace.iter().map(|step| (step.contact, step.ended_at, step.named)).collect();
+    steps.sort_by_key(|step| step.1);
+    assert_eq!(steps[1], (net.peer_contact(silent), report.took, None));
+    // The PING goes on, and its failure is the first of those by which a member is lost.
+    let fails = |net: &Net| net.engine(0).table().entries().map(|(_, entry)| entry.fails()).max();
+    assert_eq!(fails(&net), Some(0));
+    net.run(ms(1050) - ms(350));
+    assert_eq!(fails(&net), Some(1));
+    net.expect_ping(silent);
+    assert!(net.now > begun && net.kinds(silent).is_empty());
+}
+
+#[test]
+fn a_silent_node_counts_again_when_it_answers_before_the_lookup_has_ended() {
+    for pong in [false, true] {
+        let mut net = Net::alone(passive());
+        let ([silent, other], id) = one_of_two_is_silent(&mut net);
+        // The other one, which has answered its PING, keeps the lookup from its end.
+        net.run(ms(400));
+        if pong {
+            let hash = net.send_ping(silent);
+            net.expect_pong(silent, hash);
+            // It has our proof now, and is asked anew.
+            net.expect_find(silent);
+        }
+        net.send_neighbors(silent, &[]);
+        net.send_neighbors(other, &[]);
+        let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
+        assert_eq!(report.closest.iter().filter(|found| found.answered).count(), 2);
+        net.run(secs(2));
+        net.claim_all(silent);
+    }
+}
+
+#[test]
+fn where_nobody_answers_all_are_waited_for() {
+    let mut net = Net::alone(passive());
+    let peer = net.peer(2, addr(A));
+    net.bond(peer);
+    net.run(secs(1));
+    net.deafen(peer, true);
+    let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
+    // Until the FINDNODE has failed, and then the PING, which was sent when that was late.
+    assert_eq!((report.closest.len(), report.took), (0, secs(1) + ms(50)));
 }
 
 #[test]
@@ -207,15 +284,16 @@ fn those_who_wait_their_turn_at_a_node_that_does_not_answer_fail_with_the_first(
     let begun = net.now;
     let ids: Vec<_> =
         (0..6).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false })).collect();
-    let asked_twice = |net: &mut Net| {
-        let (first, again) = (net.expect_find(peer).1, net.expect_find(peer).1);
-        assert_eq!((again.at.since(first.at), again.message), (ms(50), first.message), "once more when it is late");
-    };
-    asked_twice(&mut net);
-    // It may have forgotten us, so it is pinged; it answers that, and still no FINDNODE.
+    let (_, first) = net.expect_find(peer);
+    let (late, ping) = net.expect_late_find(peer, &first);
+    assert_eq!(late, ms(50));
+    // It is there, and does not ping us, so it is not passed over.
+    net.send_pong(peer, ping.hash);
+    // It may have forgotten us all the same, so it is pinged; it answers that, and still no FINDNODE.
     let (_, ping) = net.expect_ping(peer);
     net.send_pong(peer, ping.hash);
-    asked_twice(&mut net);
+    let (first, again) = (net.expect_find(peer).1, net.expect_find(peer).1);
+    assert_eq!((again.at.since(first.at), again.message), (ms(50), first.message), "once more when it is late");
     for id in ids {
         assert!(matches!(net.reply(0, id), Reply::Lookup(report) if report.closest.is_empty()));
     }
@@ -287,8 +365,10 @@ fn after_a_bond_the_nodes_own_round_trip_says_when_it_is_late() {
     // Those whose bucket is full are no members, and the mean of all is between the two.
     for (n, way) in far_peers().skip(1).zip([ms(24), ms(13)]) {
         let stranger = bonded_within_a_lookup(&mut net, teller, n, way);
-        let (first, again) = (net.expect_find(stranger).1, net.expect_find(stranger).1);
-        assert_eq!(again.at.since(first.at), 2 * 2 * way);
+        let (_, first) = net.expect_find(stranger);
+        let (late, ping) = net.expect_late_find(stranger, &first);
+        assert_eq!(late, 2 * 2 * way);
+        net.send_pong(stranger, ping.hash);
         net.send_neighbors(stranger, &[]);
         net.run(secs(1));
     }
@@ -352,10 +432,10 @@ fn a_peer_that_forgot_us_is_bonded_again_within_the_lookup() {
     net.start(1);
     let report = net.lookup(0, target(1));
     assert_eq!(report.closest.iter().map(|found| (found.contact, found.answered)).collect::<Vec<_>>(), [(other, true)]);
-    // A timeout, bonding, the answer, and the shortest wait for the rest. FINDNODE is a ninth of a round trip behind the
-    // PONG.
-    assert_eq!(report.took, secs(1) + 4 * DELAY + ms(10) + std::time::Duration::from_micros(2_812));
-    // It is asked once more when its answer is late, before it is given up and pinged.
+    // When the answer is late it is pinged. Bonding, the answer, and the shortest wait for the rest. FINDNODE is a ninth of a
+    // round trip behind the PONG.
+    assert_eq!(report.took, ms(50) + 4 * DELAY + ms(10) + std::time::Duration::from_micros(2_812));
+    // It was asked once more together with the PING.
     assert_eq!(net.nodes[1].dropped, [Dropped::Unproved; 2]);
 }
 

@@ -167,6 +167,15 @@ impl Net {
         }
     }
 
+    /// A FINDNODE that comes once more, since its answer is late, and a PING with it: how late it is, and the PING.
+    pub(super) fn expect_late_find(&mut self, peer: usize, first: &Got) -> (Duration, Got) {
+        let (_, again) = self.expect_find(peer);
+        assert_eq!((&again.message, again.hash), (&first.message, first.hash), "the very same packet");
+        let (_, ping) = self.expect_ping(peer);
+        assert_eq!(ping.at, again.at);
+        (again.at.since(first.at), ping)
+    }
+
     pub(super) fn expect_enr_request(&mut self, peer: usize) -> Got {
         let got = self.expect(peer);
         assert_eq!(got.message.kind(), MessageKind::EnrRequest);

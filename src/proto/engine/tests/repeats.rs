@@ -41,9 +41,9 @@ fn a_late_findnode_is_sent_once_more_and_its_answer_counts_once() {
         let packets = full_answer(&net, peer);
         let id = start_lookup(&mut net);
         let (_, first) = net.expect_find(peer);
-        let (_, again) = net.expect_find(peer);
-        assert_eq!(again.at.since(first.at), ms(50));
-        assert_eq!((&again.message, again.hash), (&first.message, first.hash), "the very same packet");
+        let (late, ping) = net.expect_late_find(peer, &first);
+        assert_eq!(late, ms(50));
+        net.send_pong(peer, ping.hash);
         net.expect_nothing(peer, ms(100));
         for _ in answers.iter().filter(|answered| **answered) {
             for nodes in &packets {
@@ -56,7 +56,7 @@ fn a_late_findnode_is_sent_once_more_and_its_answer_counts_once() {
         let steps: Vec<_> = report.trace.iter().map(|step| (step.contact, step.named)).collect();
         assert_eq!(steps, [(net.peer_contact(peer), Some(16))]);
         net.expect_nothing(peer, secs(2));
-        assert_eq!(net.engine(0).counters().answered, answered + 1);
+        assert_eq!(net.engine(0).counters().answered, answered + 2, "the PING, and the FINDNODE once");
         assert_eq!(net.dropped(Dropped::Unsolicited), if answers == [true; 2] { 2 } else { 0 });
     }
 }
@@ -76,18 +76,19 @@ fn the_time_until_an_answer_to_a_request_that_was_sent_twice_is_no_round_trip() 
     // One round trip of 20 ms is known, and its half is the first deviation.
     assert_eq!(patience_with_a_stranger(&mut net, 7), ms(20) + 4 * ms(10));
     let packets = full_answer(&net, peer);
-    for round in [1, 2] {
+    for (n, late) in [(8, 57_500), (9, 55_156)] {
         let id = start_lookup(&mut net);
-        net.expect_find(peer);
-        net.expect_find(peer);
+        let (_, first) = net.expect_find(peer);
+        let (_, ping) = net.expect_late_find(peer, &first);
+        net.send_pong(peer, ping.hash);
         net.run(ms(300));
         for nodes in &packets {
             net.send_neighbors(peer, nodes);
         }
         report(&mut net, id);
-        // Not a measure, but a reason for patience: the deviation is a quarter longer each time.
-        let deviation = ms(10).mul_f64(1.25_f64.powi(round));
-        assert_eq!(patience_with_a_stranger(&mut net, 7 + round as u64), ms(20) + 4 * deviation);
+        // Not a measure, but a reason for patience: the deviation is a quarter longer each time, after the true measure of
+        // the PING has made it a quarter shorter.
+        assert_eq!(patience_with_a_stranger(&mut net, n), Duration::from_micros(late));
     }
     // A member's own estimate is of round trips too.
     let rtt = |net: &Net| {
@@ -125,8 +126,9 @@ fn an_answer_in_which_the_packets_of_both_are_mixed_is_complete() {
     let (mut net, peer) = acquainted();
     let [first, rest] = full_answer(&net, peer);
     let id = start_lookup(&mut net);
-    net.expect_find(peer);
-    net.expect_find(peer);
+    let (_, first_find) = net.expect_find(peer);
+    let (_, ping) = net.expect_late_find(peer, &first_find);
+    net.send_pong(peer, ping.hash);
     // The first packet of the first answer is lost, and the second one of the copy's.
     net.send_neighbors(peer, &rest);
     net.send_neighbors(peer, &first);
