@@ -43,7 +43,7 @@ impl Meter {
             let text = match fs::read_to_string(&path) {
                 Ok(text) => text,
                 // A thread may end at any time; the process has at least one left.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && self.tasks.is_dir() => continue,
+                Err(error) if has_ended(&error) && self.tasks.is_dir() => continue,
                 Err(error) => return Err(error),
             };
             let first = text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
@@ -53,16 +53,20 @@ impl Meter {
     }
 }
 
+/// Whether a thread is gone: before its file was opened, or between that and reading it (ESRCH).
+fn has_ended(error: &io::Error) -> bool {
+    const ESRCH: i32 = 3;
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH)
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_own_time_grows() {
-        let meter = Meter::new(std::process::id()).unwrap();
-        let before = meter.read().unwrap();
-        assert!(meter.read().unwrap() >= before);
-        assert!(before > 0);
+    fn the_own_time_is_read() {
+        // It need not grow here: threads of other tests end, and take their time with them.
+        assert!(Meter::new(std::process::id()).unwrap().read().unwrap() > 0);
     }
 
     #[test]
