@@ -1,6 +1,7 @@
 //! Values of options and arguments.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -93,6 +94,21 @@ pub(super) fn parse_advertise(text: &str) -> Result<Advertise, String> {
         [udp] => Ok(Advertise { ip, udp: Some(udp), tcp: None }),
         [udp, tcp] => Ok(Advertise { ip, udp: Some(udp), tcp: Some(tcp) }),
         _ => Err(shape()),
+    }
+}
+
+/// Reads a number that has no other bounds than its type.
+pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    text.parse().map_err(|_| "it has to be a whole number, and not below 0")
+}
+
+/// Reads a number of a range.
+pub(super) fn within(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("it has to be a whole number from {} to {}", range.start(), range.end()))
     }
 }
 

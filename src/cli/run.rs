@@ -8,7 +8,7 @@ use std::time::Duration;
 use etcetera::BaseStrategy;
 use tracing::{debug, error, info, warn};
 
-use super::args::{BootnodeArgs, parse_advertise, parse_listen};
+use super::args::{BootnodeArgs, parse_advertise, parse_listen, within};
 use super::failure::Failure;
 use super::logging::{LogArgs, LogFormat};
 use super::{contacts, plural, print};
@@ -52,8 +52,8 @@ struct NodeArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// How many threads open and seal packets; all but one are started when there is much to do [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    threads: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = within(1..=64))]
+    threads: Option<u64>,
     /// Keep nothing: use a fresh key and no data directory
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
@@ -70,7 +70,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     } else {
         builder_with_memory(data_dir)?
     };
-    builder = builder.listen(listen).threads(threads.map_or_else(cores, usize::from));
+    builder = builder.listen(listen).threads(threads.map_or_else(cores, |threads| threads as usize));
     if let Some(advertise) = advertise {
         builder = builder.advertise(advertise);
     }

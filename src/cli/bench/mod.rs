@@ -10,7 +10,6 @@ mod slot;
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
@@ -22,6 +21,7 @@ use self::load::Pace;
 use self::packets::{Maker, Packets};
 use self::report::{Outcome, Report};
 use self::slot::{Expect, Slot};
+use super::args::{whole, within};
 use super::failure::Failure;
 use super::logging::LogArgs;
 use super::progress::Progress;
@@ -83,10 +83,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = within(0..=3600))]
     warm_up: u64,
     /// Measure the CPU time of this process, the target's, for each answer (Linux)
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<u32>)]
     pid: Option<u32>,
     /// What all identities and packets follow from
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u64>)]
     seed: u64,
     /// Print one JSON object
     #[arg(long)]
@@ -441,13 +441,6 @@ fn seal(count: u64, mut make: impl FnMut(u64)) {
 fn tell(text: &str) {
     // Where standard error is closed there is nobody to tell.
     let _ = std::io::stderr().write_all(text.as_bytes());
-}
-
-fn within(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
-    move |text| {
-        let number = text.parse().ok().filter(|number| range.contains(number));
-        number.ok_or_else(|| format!("it has to be a whole number from {} to {}", range.start(), range.end()))
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a load generator measures time")]

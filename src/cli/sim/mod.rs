@@ -4,13 +4,13 @@ mod output;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 
 use self::output::Cost;
+use super::args::whole;
 use super::failure::Failure;
 use super::logging::LogArgs;
 use super::print;
@@ -107,10 +107,6 @@ pub(super) struct Args {
     json: bool,
     #[command(flatten)]
     pub(super) log: LogArgs,
-}
-
-fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
-    text.parse().map_err(|_| "it has to be a whole number, and not below 0")
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
