@@ -47,6 +47,8 @@ pub struct Config {
     pub refresh: RefreshConfig,
     /// Settings of the votes on our own address.
     pub votes: VoteConfig,
+    /// Limits on what others can have us do.
+    pub limits: LimitConfig,
     /// How long an endpoint proof given to us lasts; [`PROOF_LASTS`]. Lower makes peers prove themselves more often.
     pub proof_lasts: Duration,
     /// How long we count on a peer to remember our proof; [`ENDORSEMENT_LASTS`]. Higher risks unanswered FINDNODEs.
@@ -71,6 +73,7 @@ impl Default for Config {
             lookup: LookupConfig::default(),
             refresh: RefreshConfig::default(),
             votes: VoteConfig::default(),
+            limits: LimitConfig::default(),
             proof_lasts: PROOF_LASTS,
             endorsement_lasts: ENDORSEMENT_LASTS,
             quiet_after_first_ping: QUIET_AFTER_FIRST_PING,
@@ -284,6 +287,80 @@ impl Default for VoteConfig {
     }
 }
 
+/// How often something may happen: a token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// The time in which one token comes in. Zero is no limit.
+    pub every: Duration,
+    /// How many tokens there can be: what may happen at once after a rest.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// No limit.
+    pub const UNLIMITED: Self = Self { every: Duration::ZERO, burst: u32::MAX };
+
+    /// So many a second, and so many at once.
+    ///
+    /// # Panics
+    /// When it is 0 a second, which no setting means.
+    pub const fn per_second(rate: u32, burst: u32) -> Self {
+        Self { every: Duration::from_nanos(1_000_000_000 / rate as u64), burst }
+    }
+}
+
+/// Limits on what others can have us do. None of them is met by a crawler that asks ten times a second.
+///
+/// Those for sources spare loopback and private networks unless `local` is set; those for the whole node always hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitConfig {
+    /// Datagrams taken from one IP address: 100 a second, 200 at once, some 0.5 % of a core. Higher lets single hosts
+    /// take more of our time, lower turns away many nodes behind one address translator. Answers to what we asked of our
+    /// own accord do not count.
+    pub address: Rate,
+    /// The same for a /24 of IPv4 or a /64 of IPv6: 400 a second, 800 at once.
+    pub prefix: Rate,
+    /// The same for a /48 of IPv6, which one customer often has: 1,600 a second, 3,200 at once.
+    pub site: Rate,
+    /// Datagrams taken from all together who have not proved themselves, and of others while that lasts: 50,000 a second,
+    /// 10,000 at once. That is more than two cores answer: lower it to bound the time that strangers can take.
+    pub strangers: Rate,
+    /// Datagrams taken from those who have proved themselves when strangers have used up theirs: 50,000 a second, 10,000
+    /// at once.
+    pub proved: Rate,
+    /// PINGs that we send to one UDP endpoint that has not proved itself: 1 in 10 s, 3 at once. Whoever forges senders, or
+    /// invents NEIGHBORS, has us knock at a door no more often. Members, configured contacts and commands do not count.
+    pub knock_endpoint: Rate,
+    /// The same for one IP address: 1 a second, 16 at once.
+    pub knock_address: Rate,
+    /// The same for a /24 or a /64: 4 a second, 64 at once.
+    pub knock_prefix: Rate,
+    /// Hold loopback and private networks to these limits as well: off, since a whole private network may be behind one
+    /// address, and nobody on the internet can forge such a one.
+    pub local: bool,
+    /// Sources that have a bucket of their own at a time: 4,096, at 16 bytes, in each of five tables, which are made when
+    /// they are first needed. When there are more, some of them share; see `engine/admission`. 0 switches the limits for
+    /// sources off.
+    pub sources: usize,
+}
+
+impl Default for LimitConfig {
+    fn default() -> Self {
+        Self {
+            address: Rate::per_second(100, 200),
+            prefix: Rate::per_second(400, 800),
+            site: Rate::per_second(1600, 3200),
+            strangers: Rate::per_second(50_000, 10_000),
+            proved: Rate::per_second(50_000, 10_000),
+            knock_endpoint: Rate { every: Duration::from_secs(10), burst: 3 },
+            knock_address: Rate::per_second(1, 16),
+            knock_prefix: Rate::per_second(4, 64),
+            local: false,
+            sources: 4096,
+        }
+    }
+}
+
 impl Config {
     /// Says what is impossible about the settings, if anything.
     ///
@@ -311,6 +388,20 @@ impl Config {
         }
         if self.table.max_fails == 0 || self.table.max_fails > 3 {
             return Err(ConfigError::MaxFails);
+        }
+        let limits = &self.limits;
+        let rates = [
+            ("limits.address", limits.address),
+            ("limits.prefix", limits.prefix),
+            ("limits.site", limits.site),
+            ("limits.strangers", limits.strangers),
+            ("limits.proved", limits.proved),
+            ("limits.knock_endpoint", limits.knock_endpoint),
+            ("limits.knock_address", limits.knock_address),
+            ("limits.knock_prefix", limits.knock_prefix),
+        ];
+        if let Some(&(setting, _)) = rates.iter().find(|(_, rate)| rate.burst == 0) {
+            return Err(ConfigError::Zero(setting));
         }
         let bounds = [
             ("requests.late", self.requests.late),

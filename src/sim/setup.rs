@@ -214,6 +214,8 @@ impl Setup {
     pub(super) fn config(&self) -> Config {
         let mut config = Config { fetch_records: false, ..Config::default() };
         config.votes.enabled = false;
+        // Nobody floods, and a million nodes have no room for it.
+        config.limits.sources = 0;
         config.lookup.alpha = self.alpha;
         config.table.k = self.k;
         config.table.diverse = self.choice == Choice::Diverse;

@@ -11,12 +11,13 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{debug, trace, warn};
 
+use super::backlog::{Backlog, Waiting};
 use super::clock::{SystemClock, unix_micros};
 use super::crew::{Crew, Done, Job};
 use super::parcel::{Outbox, Sender, send};
 use super::socket::{Batch, Received, Socket};
 use crate::proto::contacts::OwnContacts;
-use crate::proto::engine::{Clock, Command, CommandError, CommandId, Engine, Event, LocalKey, Output, Reply};
+use crate::proto::engine::{Clock, Command, CommandError, CommandId, Dropped, Engine, Event, LocalKey, Output, Reply};
 use crate::proto::identity::{Contact, Enode, Record, RecordContent};
 use crate::proto::time::Time;
 use crate::proto::wire::{self, OpenError, Opened};
@@ -63,6 +64,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_se
 /// Packets that are opened at a time: some 2 ms of work for one thread.
 const PORTION: usize = 64;
 
+/// Batches that are received before any packet is opened: more than come in meanwhile, however cheap they are, so that
+/// the queue of the kernel, which drops anybody's packets, stays short.
+const BATCHES: usize = 32;
+
 /// Requests of the handle that are served between two batches while there is no end of packets.
 const REQUESTS_BETWEEN: usize = 16;
 
@@ -82,12 +87,13 @@ pub(crate) struct Driver {
     outbox: Outbox,
     crew: Crew,
     desk: Desk,
+    backlog: Backlog,
     /// How long the socket is left alone after its last failure, and until when.
     pause: Duration,
     deaf_until: Time,
 }
 
-/// The packets under way between socket and engine; empty between two batches.
+/// The packets under way between backlog and engine; empty between two portions.
 #[derive(Default)]
 struct Desk {
     arrivals: Vec<Arrival>,
@@ -137,6 +143,7 @@ impl Driver {
             outbox: Outbox::default(),
             crew,
             desk: Desk::default(),
+            backlog: Backlog::default(),
             pause: Duration::ZERO,
             deaf_until: Time::ZERO,
         })
@@ -148,7 +155,7 @@ impl Driver {
 
     /// Runs until it is told to end, or nobody holds a handle any more.
     ///
-    /// What the engine wants sent is worked off together with the next batch of packets when there is one already, so
+    /// What the engine wants sent is worked off together with the next portion of packets when there is one already, so
     /// that all threads have something to do; else at once.
     pub(crate) async fn run(mut self) {
         let mut batch = Batch::new();
@@ -159,11 +166,11 @@ impl Driver {
                 self.engine.handle_timeout(now);
                 continue;
             }
-            let inputs = if self.outbox.is_empty() {
+            let inputs = if self.outbox.is_empty() && self.backlog.is_empty() {
                 let input = self.wait(deadline, now).await;
                 self.heed(input)
             } else {
-                // Batches may follow one another without an end, and others want to run as well.
+                // Portions may follow one another without an end, and others want to run as well.
                 tokio::task::yield_now().await;
                 self.serve_requests()
             };
@@ -181,7 +188,8 @@ impl Driver {
             // Before the packets are judged, and answered, by the time of day.
             self.follow_clock();
             self.receive(&mut batch);
-            self.handle_batch(&batch).await;
+            self.work();
+            self.take_in();
         }
     }
 
@@ -240,54 +248,50 @@ impl Driver {
         }
     }
 
-    /// Takes the datagrams that are there.
+    /// Takes the datagrams that are there, and keeps those whose sender is worth finding out.
     fn receive(&mut self, batch: &mut Batch) {
-        batch.clear();
-        if self.deaf_until > self.clock.now() {
-            return;
-        }
-        match self.socket.receive(batch) {
-            Ok(()) => self.pause = Duration::ZERO,
-            Err(error) => self.on_deaf(&error),
-        }
-    }
-
-    /// Has what came and what waits in the outbox worked off, a portion at a time: a batch may be long where the kernel
-    /// has joined datagrams.
-    async fn handle_batch(&mut self, batch: &Batch) {
-        for datagram in batch.datagrams() {
-            self.admit(&datagram);
-            if self.desk.arrivals.len() == PORTION {
-                self.work();
-                self.take_in();
-                tokio::task::yield_now().await;
+        for _ in 0..BATCHES {
+            batch.clear();
+            if self.deaf_until > self.clock.now() {
+                return;
+            }
+            match self.socket.receive(batch) {
+                Ok(()) => self.pause = Duration::ZERO,
+                Err(error) => self.on_deaf(&error),
+            }
+            for datagram in batch.datagrams() {
+                if let Err(reason) = self.admit(&datagram) {
+                    trace!(from = %datagram.from, %reason, "dropped");
+                }
+            }
+            if !batch.is_full() {
+                return;
             }
         }
-        self.work();
-        self.take_in();
     }
 
     /// Keeps a datagram if its sender is worth finding out.
-    fn admit(&mut self, datagram: &Received<'_>) {
-        let framed = match wire::frame(datagram.bytes) {
-            Ok(framed) => framed,
-            Err(error) => {
-                let reason = self.engine.handle_unreadable(error);
-                if matches!(error, OpenError::TooShort | OpenError::TooLong | OpenError::Hash) {
-                    self.hand_on(datagram);
-                } else {
-                    trace!(from = %datagram.from, %reason, "dropped");
-                }
-                return;
-            }
-        };
-        match self.engine.screen(self.clock.now(), datagram.from, framed) {
-            Ok(packet) => {
-                self.desk.jobs.push_back(Job::Recover(self.desk.arrivals.len(), packet));
-                self.desk.arrivals.push(Arrival { from: datagram.from, to: datagram.to, opened: None });
-            }
-            Err(reason) => trace!(from = %datagram.from, %reason, "dropped"),
+    fn admit(&mut self, datagram: &Received<'_>) -> Result<(), Dropped> {
+        let now = self.clock.now();
+        // What an application does on a port that it shares with us is not for us to limit.
+        let shared = self.foreign.is_some();
+        if !shared {
+            wire::check_len(datagram.bytes).map_err(|error| self.engine.handle_unreadable(error))?;
+            self.engine.admit(now, datagram.from)?;
         }
+        let framed = wire::frame(datagram.bytes).map_err(|error| {
+            if matches!(error, OpenError::TooShort | OpenError::TooLong | OpenError::Hash) {
+                self.hand_on(datagram);
+            }
+            self.engine.handle_unreadable(error)
+        })?;
+        if shared {
+            self.engine.admit(now, datagram.from)?;
+        }
+        let packet = self.engine.screen(now, datagram.from, framed)?;
+        let standing = self.engine.standing(now, datagram.from);
+        let waiting = Waiting { from: datagram.from, to: datagram.to, packet };
+        if self.backlog.push(standing, waiting) { Ok(()) } else { Err(self.engine.drop_for_room()) }
     }
 
     /// On some systems the ICMP errors of single peers surface when receiving, and are gone with the next call. On a
@@ -302,9 +306,15 @@ impl Driver {
         self.deaf_until = self.clock.now() + self.pause;
     }
 
-    /// Has all threads recover the senders of what has come, and seal and send what is to go.
+    /// Has all threads recover the senders of the next portion, and seal and send what is to go.
     fn work(&mut self) {
         let Desk { arrivals, jobs, done } = &mut self.desk;
+        while arrivals.len() < PORTION
+            && let Some(Waiting { from, to, packet }) = self.backlog.pop()
+        {
+            jobs.push_back(Job::Recover(arrivals.len(), packet));
+            arrivals.push(Arrival { from, to, opened: None });
+        }
         // What goes has been waiting for longer.
         jobs.extend(self.outbox.take().map(Job::Send));
         jobs.rotate_left(arrivals.len());

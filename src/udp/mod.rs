@@ -4,6 +4,7 @@
 //! said is sealed and goes out by the same socket. [`Driver::run`] is that way, top to bottom. Recovering and sealing,
 //! which is nearly all of the work, are done for a batch at a time by a [`crew`] of threads.
 
+mod backlog;
 mod clock;
 mod crew;
 mod driver;

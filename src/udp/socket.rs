@@ -155,6 +155,11 @@ impl Batch {
         self.filled = 0;
     }
 
+    /// Whether there may be more where it came from.
+    pub(super) fn is_full(&self) -> bool {
+        self.filled == BATCH
+    }
+
     /// The datagrams of the batch, in the order of their arrival.
     pub(super) fn datagrams(&self) -> impl Iterator<Item = Received<'_>> {
         self.meta[..self.filled].iter().zip(self.bytes.chunks_exact(RUN)).flat_map(|(meta, run)| {

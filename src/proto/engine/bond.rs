@@ -24,6 +24,8 @@ pub(super) enum Why {
     Back,
     /// We want to know whether it is there, of our own accord.
     OwnAccord,
+    /// A command, a file or the application named it.
+    Told,
     /// A NEIGHBORS named it.
     Hint,
 }
@@ -38,6 +40,9 @@ impl<C: Contacts> Engine<C> {
                 self.requests.want(id);
             }
             return true;
+        }
+        if !self.may_knock(now, node, addr, why) {
+            return false;
         }
         let asked = Asked::Ping {
             back: why == Why::Back,
@@ -248,6 +253,7 @@ impl<C: Contacts> Engine<C> {
             late_at,
             expires,
             repeated: false,
+            answers: 0,
             expiration,
         });
         self.timers.set(late_at, Timer::Late(id));

@@ -14,7 +14,7 @@ impl<C: Contacts> Engine<C> {
         match self.reachable(contact) {
             Ok(node) if self.pings_wanted.len() < self.config.requests.max_pending => {
                 self.pings_wanted.push((node, command));
-                if !self.ping(now, node, Why::OwnAccord) {
+                if !self.ping(now, node, Why::Told) {
                     self.pings_wanted.pop();
                     self.reply(command, Reply::Failed(CommandError::Busy));
                 }

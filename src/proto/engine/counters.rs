@@ -10,6 +10,18 @@ pub enum Dropped {
     /// It is no packet.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Too many datagrams came from its address.
+    #[error("too many from one address")]
+    Address,
+    /// Too many datagrams came from its /24, /64 or /48.
+    #[error("too many from one network")]
+    Network,
+    /// Too many datagrams came from all together.
+    #[error("too many in all")]
+    Overload,
+    /// More came than could be worked off, and others had come before.
+    #[error("the queue is full")]
+    Queue,
     /// It has expired.
     #[error("expired")]
     Expired,
@@ -32,7 +44,7 @@ pub enum Dropped {
 
 impl Dropped {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Dropped; 13] = [
+    pub const ALL: [Dropped; 17] = [
         Dropped::Open(OpenError::TooShort),
         Dropped::Open(OpenError::TooLong),
         Dropped::Open(OpenError::Hash),
@@ -40,6 +52,10 @@ impl Dropped {
         Dropped::Open(OpenError::Payload),
         Dropped::Open(OpenError::SignatureRange),
         Dropped::Open(OpenError::Signature),
+        Dropped::Address,
+        Dropped::Network,
+        Dropped::Overload,
+        Dropped::Queue,
         Dropped::Expired,
         Dropped::Unsolicited,
         Dropped::WrongSender,
@@ -58,6 +74,10 @@ impl Dropped {
             Dropped::Open(OpenError::Payload) => "bad_payload",
             Dropped::Open(OpenError::SignatureRange) => "signature_range",
             Dropped::Open(OpenError::Signature) => "bad_signature",
+            Dropped::Address => "address_limit",
+            Dropped::Network => "network_limit",
+            Dropped::Overload => "overload",
+            Dropped::Queue => "queue_full",
             Dropped::Expired => "expired",
             Dropped::Unsolicited => "unsolicited",
             Dropped::WrongSender => "wrong_sender",
@@ -87,6 +107,8 @@ pub struct Counters {
     pub lookups: u64,
     /// Requests that were not sent since as many were under way as may be.
     pub not_sent: u64,
+    /// PINGs to strangers that were not sent since their endpoint, address or network had had enough of them.
+    pub not_knocked: u64,
 }
 
 impl Counters {

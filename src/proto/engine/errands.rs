@@ -175,14 +175,15 @@ impl<C: Contacts> Engine<C> {
     /// Takes an errand on: the request itself when the node has a proof of us, else a PING. Says whether it goes on.
     pub(super) fn advance(&mut self, now: Time, id: ErrandId) -> bool {
         let Some(errand) = self.errands.get(id) else { return false };
-        let (node, stage) = (errand.node, errand.stage);
+        let (node, stage, goal) = (errand.node, errand.stage, errand.goal);
         let endorsed = self.known(node).endorsed.within(self.config.endorsement_lasts, now);
         // After its wait an errand asks anyway: a node that remembers us from before has no reason to ping.
         let waited = matches!(stage, Stage::AwaitsPing(_) | Stage::Follows(_) | Stage::Turn);
         if endorsed || waited {
             return self.make_request(now, id);
         }
-        if self.ping(now, node, Why::OwnAccord) {
+        let why = if matches!(goal, Goal::Record(Some(_))) { Why::Told } else { Why::OwnAccord };
+        if self.ping(now, node, why) {
             self.set_stage(id, Stage::Pinged);
             return true;
         }

@@ -17,7 +17,7 @@ use crate::proto::wire::{
 };
 
 /// Nodes at one address that are asked for their proofs before a packet from there is opened: a few microseconds.
-const MAX_NEIGHBOURS: usize = 16;
+pub(super) const MAX_NEIGHBOURS: usize = 16;
 
 /// A message with what the packet around it tells.
 struct From {

@@ -15,7 +15,8 @@
 //! Unix time.
 //!
 //! Opening and sealing are pure functions of [`crate::proto::wire`], so a driver may do them on other threads, calling
-//! [`Engine::screen`] between framing and recovery, or leave them out, as a simulator does. The order of packets from one
+//! [`Engine::admit`] before anything else and [`Engine::screen`] between framing and recovery, or leave them out, as a
+//! simulator does. The order of packets from one
 //! source must be kept.
 //!
 //! # Shape
@@ -23,6 +24,7 @@
 //! Nodes are named by handles into a store of contacts, which may be shared by many engines; see [`Contacts`]. Every
 //! queue, map and list has a bound in [`Config`]. Nothing is allocated for what is empty.
 
+mod admission;
 mod bond;
 mod commands;
 mod counters;
@@ -46,6 +48,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use self::admission::Admission;
+pub use self::admission::Standing;
 pub use self::counters::{Counters, Dropped};
 use self::errands::{ErrandId, Errands, LookupId, Stage};
 use self::former::Former;
@@ -138,6 +142,7 @@ pub struct Engine<C> {
     upkeep: Upkeep,
     former: Former,
     votes: Votes,
+    admission: Admission,
     round_trip: RoundTrip,
     spread: Spread,
     timers: Deadlines<Timer>,
@@ -192,6 +197,7 @@ impl<C: Contacts> Engine<C> {
             upkeep: Upkeep::default(),
             former: Former::default(),
             votes: Votes::default(),
+            admission: Admission::default(),
             round_trip: RoundTrip::default(),
             spread: Spread::default(),
             timers: Deadlines::default(),
@@ -208,6 +214,8 @@ impl<C: Contacts> Engine<C> {
     /// # Errors
     /// Why it was dropped, which is counted too.
     pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, datagram: &[u8]) -> Result<(), Dropped> {
+        wire::check_len(datagram).map_err(|error| self.handle_unreadable(error))?;
+        self.admit(now, from)?;
         let framed = wire::frame(datagram).map_err(|error| self.handle_unreadable(error))?;
         let unverified = self.screen(now, from, framed)?;
         let opened = unverified.recover().map_err(|error| self.handle_unreadable(error))?;

@@ -73,6 +73,8 @@ pub(super) struct Request {
     /// It was sent more than once: nobody knows which of the packets an answer is for, so the time that it took is no
     /// round trip (Karn and Partridge 1987).
     pub(super) repeated: bool,
+    /// Datagrams that went past the limits as its answer.
+    pub(super) answers: u8,
     /// The expiration that the packet bears, in Unix seconds.
     pub(super) expiration: u64,
 }
@@ -188,6 +190,17 @@ impl Requests {
             let (serial, request) = self.slots[slot as usize].as_ref()?;
             Some((RequestId { slot, serial: *serial }, request))
         })
+    }
+
+    /// Whether a datagram from an address may be the answer to a request that we made of our own accord. Says so for
+    /// `most` datagrams a request.
+    pub(super) fn answered_by(&mut self, addr: SocketAddr, most: u8) -> bool {
+        let awaited = self.at(addr).find(|(_, request)| !request.asked.is_back() && request.answers < most);
+        let Some(id) = awaited.map(|(id, _)| id) else { return false };
+        if let Some(request) = self.get_mut(id) {
+            request.answers += 1;
+        }
+        true
     }
 
     /// The PING under way to a node.

@@ -16,6 +16,6 @@ pub use message::{
 };
 pub(crate) use packet::encoded_len;
 pub use packet::{
-    Framed, HEADER_LEN, Hash, MAX_NEIGHBORS_LEN, MAX_PACKET_LEN, OpenError, Opened, Sealer, Unverified, frame, open,
-    parse, seal,
+    Framed, HEADER_LEN, Hash, MAX_NEIGHBORS_LEN, MAX_PACKET_LEN, OpenError, Opened, Sealer, Unverified, check_len,
+    frame, open, parse, seal,
 };

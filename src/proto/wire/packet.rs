@@ -122,14 +122,18 @@ impl Unverified {
     }
 }
 
+/// Looks at the length of a datagram.
+pub fn check_len(datagram: &[u8]) -> Result<(), OpenError> {
+    match datagram.len() {
+        0..=HEADER_LEN => Err(OpenError::TooShort),
+        len if len > MAX_NEIGHBORS_LEN => Err(OpenError::TooLong),
+        _ => Ok(()),
+    }
+}
+
 /// Looks at the frame of a datagram: length, hash, type, signature range.
 pub fn frame(datagram: &[u8]) -> Result<Framed<'_>, OpenError> {
-    if datagram.len() <= HEADER_LEN {
-        return Err(OpenError::TooShort);
-    }
-    if datagram.len() > MAX_NEIGHBORS_LEN {
-        return Err(OpenError::TooLong);
-    }
+    check_len(datagram)?;
     let (first, rest) = datagram.split_at(32);
     let hash = crypto::keccak256(rest);
     if hash != first {

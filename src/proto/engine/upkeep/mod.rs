@@ -342,7 +342,7 @@ impl<C: Contacts> Engine<C> {
             let (node, backoff) = (bootnode.node, bootnode.backoff);
             bootnode.next_try = Time::NEVER;
             bootnode.last_try = now;
-            if !self.ping(now, node, Why::OwnAccord) {
+            if !self.ping(now, node, Why::Told) {
                 self.upkeep.bootnodes[at].next_try = now + backoff;
             }
         }

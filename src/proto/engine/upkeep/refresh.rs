@@ -45,7 +45,7 @@ impl<C: Contacts> Engine<C> {
         // The halves of a network that was split find each other again through bootnodes that all know.
         let bootnode = self.upkeep.bootnodes.choose(&mut self.rng).map(|bootnode| bootnode.node);
         if let Some(bootnode) = bootnode {
-            self.ping(now, bootnode, Why::OwnAccord);
+            self.ping(now, bootnode, Why::Told);
         }
     }
 
