@@ -12,7 +12,8 @@ use super::args::{BootnodeArgs, parse_advertise, parse_listen, within};
 use super::failure::Failure;
 use super::logging::{LogArgs, LogFormat};
 use super::{contacts, plural, print};
-use crate::proto::engine::{Event, Origin, Removal};
+use crate::proto::config::{Config, Rate};
+use crate::proto::engine::{Counters, Dropped, Event, Origin, Removal};
 use crate::proto::identity::{Contact, NodeKey};
 use crate::store::{DataDir, fresh_key, fresh_seq};
 use crate::{Advertise, Builder, Discovery};
@@ -33,6 +34,8 @@ pub(super) struct Args {
     bootnodes: BootnodeArgs,
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
 }
@@ -59,6 +62,29 @@ struct NodeArgs {
     ephemeral: bool,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// How many packets a second are taken from all strangers together, at most; those who have proved their address have
+    /// a share of their own
+    #[arg(long, value_name = "N", default_value = "50000", value_parser = within(1..=1_000_000))]
+    limit_strangers: u64,
+    /// Hold this host and private networks to the limits for single addresses and networks as well
+    #[arg(long)]
+    limit_local: bool,
+}
+
+impl LimitArgs {
+    fn config(&self) -> Config {
+        let mut config = Config::default();
+        let rate = self.limit_strangers as u32;
+        // A fifth of a second's worth at once, as by default.
+        config.limits.strangers = Rate::per_second(rate, rate.div_ceil(5));
+        config.limits.local = self.limit_local;
+        config
+    }
+}
+
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let NodeArgs { listen, advertise, data_dir, threads, ephemeral } = args.node;
     if let Some(advertise) = advertise {
@@ -70,6 +96,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     } else {
         builder_with_memory(data_dir)?
     };
+    builder = builder.config(args.limits.config());
     builder = builder.listen(listen).threads(threads.map_or_else(cores, |threads| threads as usize));
     if let Some(advertise) = advertise {
         builder = builder.advertise(advertise);
@@ -193,17 +220,27 @@ async fn status(discovery: &Discovery, json: bool) -> Result<(), Failure> {
     let stats = discovery.stats().await.map_err(Failure::runtime)?;
     let (known, live, bonded) = (stats.members, stats.live, stats.bonded);
     let (packets_in, packets_out, lookups) = (stats.packets_in, stats.packets_out, stats.lookups);
+    let dropped = said_of_drops(&stats.counters);
     if json {
-        info!(known, live, bonded, packets_in, packets_out, lookups, "status");
+        info!(known, live, bonded, packets_in, packets_out, lookups, dropped, "status");
     } else {
         info!(
-            "status: {known} {} known, {live} live, {bonded} bonded; {packets_in} {} in, {packets_out} out; {lookups} {}",
+            "status: {known} {} known, {live} live, {bonded} bonded; {packets_in} {} in, {packets_out} out; {lookups} {}{}",
             plural(known as u64, "node", "nodes"),
             plural(packets_in, "packet", "packets"),
             plural(lookups, "lookup", "lookups"),
+            if dropped.is_empty() { String::new() } else { format!("; dropped: {dropped}") },
         );
     }
     Ok(())
+}
+
+/// How many packets were dropped for which reason, most first.
+fn said_of_drops(counters: &Counters) -> String {
+    let mut drops: Vec<(u64, &str)> =
+        Dropped::ALL.iter().map(|reason| (counters.dropped(*reason), reason.name())).filter(|(n, _)| *n > 0).collect();
+    drops.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    drops.iter().map(|(n, name)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
 }
 
 fn warn_of_silence(given: usize) {
