@@ -46,6 +46,11 @@ pub trait Contacts {
         let _ = live;
     }
 
+    /// How many contacts it holds, and how many it ever does, when there is a bound.
+    fn size(&self) -> Option<(usize, usize)> {
+        None
+    }
+
     /// Key and endpoint of a node.
     fn contact(&self, node: NodeRef) -> Contact {
         Contact { key: *self.key(node), endpoint: self.endpoint(node) }
@@ -152,6 +157,10 @@ impl Contacts for OwnContacts {
 
     fn endpoint(&self, node: NodeRef) -> Endpoint {
         self.slot(node).contact.endpoint
+    }
+
+    fn size(&self) -> Option<(usize, usize)> {
+        Some((self.index.len(), self.bound))
     }
 
     fn wants_sweep(&self) -> bool {

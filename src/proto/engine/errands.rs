@@ -176,7 +176,9 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn advance(&mut self, now: Time, id: ErrandId) -> bool {
         let Some(errand) = self.errands.get(id) else { return false };
         let (node, stage, goal) = (errand.node, errand.stage, errand.goal);
-        let endorsed = self.known(node).endorsed.within(self.config.endorsement_lasts, now);
+        // A node that has only pinged us may be anybody in the name of anybody: it is pinged first.
+        let endorsed =
+            self.has_proved(now, node) && self.known(node).endorsed.within(self.config.endorsement_lasts, now);
         // After its wait an errand asks anyway: a node that remembers us from before has no reason to ping.
         let waited = matches!(stage, Stage::AwaitsPing(_) | Stage::Follows(_) | Stage::Turn);
         if endorsed || waited {

@@ -37,6 +37,7 @@ mod output;
 mod proofs;
 mod requests;
 mod search;
+mod sizes;
 mod upkeep;
 mod votes;
 
@@ -62,6 +63,7 @@ pub use self::output::{
 use self::proofs::{Known, Proofs};
 use self::requests::Requests;
 use self::search::Task;
+pub use self::sizes::Size;
 use self::upkeep::Upkeep;
 use self::votes::Votes;
 use crate::proto::config::{Config, ConfigError, EXPIRATION_SECS};

@@ -46,6 +46,11 @@ impl Task {
         self.lookup.on_sign_of_life(node);
     }
 
+    /// Nodes that it has in mind.
+    pub(super) fn candidates(&self) -> usize {
+        self.lookup.candidates().len()
+    }
+
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
         self.lookup.candidates().iter().map(|candidate| candidate.node).chain(self.asked.iter().map(|(node, ..)| *node))
     }

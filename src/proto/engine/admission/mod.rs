@@ -41,6 +41,14 @@ pub(super) struct Admission {
     sources: Option<Box<Sources>>,
 }
 
+impl Admission {
+    /// Buckets of single sources that were ever used, and how many there can be.
+    pub(super) fn sources(&self, limits: &LimitConfig) -> (usize, usize) {
+        let tables = self.sources.iter().flat_map(|sources| sources.tables());
+        (tables.map(Limiter::used).sum(), TABLES * Limiter::room(limits.sources))
+    }
+}
+
 /// The tables of sources, made when the first datagram comes.
 #[derive(Debug)]
 struct Sources {
@@ -51,7 +59,14 @@ struct Sources {
     knocked_networks: Limiter,
 }
 
+/// How many tables there are.
+const TABLES: usize = 5;
+
 impl Sources {
+    fn tables(&self) -> [&Limiter; TABLES] {
+        [&self.addresses, &self.networks, &self.knocked_endpoints, &self.knocked_addresses, &self.knocked_networks]
+    }
+
     fn new(sources: usize, rng: &mut impl Rng) -> Self {
         let mut limiter = || Limiter::new(sources, (rng.next_u64(), rng.next_u64()));
         Self {

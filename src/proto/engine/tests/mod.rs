@@ -2,6 +2,7 @@
 
 mod admission;
 mod bonds;
+mod bounds;
 mod floods;
 mod former;
 mod lookups;

@@ -69,7 +69,6 @@ impl Upkeep {
     }
 
     /// How much there is of what has a bound: bootnodes, hints, and their PINGs.
-    #[cfg(test)]
     pub(super) fn sizes(&self) -> [usize; 3] {
         [self.bootnodes.len(), self.hints.len(), self.hinted.len()]
     }
