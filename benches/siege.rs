@@ -129,7 +129,7 @@ impl Siege {
         let end = self.now + Duration::from_secs(1);
         if (self.now.0 / 1_000_000).is_multiple_of(10) {
             self.serial += 1;
-            let command = Command::Lookup { target: key(&mut self.rng), until_found: false };
+            let command = Command::Lookup { target: key(&mut self.rng), until_found: false, paths: None };
             self.engine.handle_command(self.now, CommandId(self.serial), command);
             self.drain();
         }

@@ -203,7 +203,7 @@ fn invented_neighbors_do_not_make_us_knock() {
     let teller = net.peer(2, addr("5.5.5.6:30303"));
     net.bond(teller);
     for round in 0..60_u64 {
-        net.command(0, Command::Lookup { target: target(round as u8), until_found: false });
+        net.command(0, Command::Lookup { target: target(round as u8), until_found: false, paths: None });
         for _ in 0..50 {
             net.run(ms(20));
             if answer_pings(&mut net, teller).contains(&MessageKind::FindNode) {
