@@ -183,8 +183,8 @@ impl Eclipse {
     /// Places that the attackers may have by the victim's limits.
     fn allowed(&self) -> Option<usize> {
         let table = self.config().table;
-        let per_address = (self.buckets * table.bucket_per_v4_prefix).min(table.table_per_v4_prefix);
-        (self.limits == Limits::On).then_some(self.addresses * per_address)
+        let in_buckets = self.buckets.saturating_mul(table.bucket_per_v4_prefix);
+        (self.limits == Limits::On).then(|| self.addresses * in_buckets.min(table.table_per_v4_prefix))
     }
 
     fn one(&self, seed: u64) -> EclipseRun {
