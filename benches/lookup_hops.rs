@@ -234,7 +234,7 @@ impl Row {
             let mut target = [0; 64];
             rng.fill(&mut target);
             let asker = rng.random_range(0..self.nodes);
-            let command = Command::Lookup { target: PublicKey(target), until_found: false };
+            let command = Command::Lookup { target: PublicKey(target), until_found: false, paths: None };
             world.command(asker, Time(start.0 + number as u64 * self.every), CommandId(number as u64), command);
         }
         let begun = Instant::now();

@@ -8,10 +8,11 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::args::{BootnodeArgs, Target};
+use super::args::{BootnodeArgs, Target, within};
 use super::failure::Failure;
 use super::logging::LogArgs;
 use super::{contacts, oneshot, plural, print};
+use crate::proto::config::MAX_PATHS;
 use crate::proto::engine::{Found, LookupReport, Step};
 use crate::proto::identity::NodeId;
 
@@ -37,6 +38,10 @@ pub(super) struct Args {
     /// Print one JSON object: target, hops, queries, took_ms, closest and trace
     #[arg(long)]
     json: bool,
+    /// Look along so many disjoint paths, 1 to 8: liars on one cannot lead away the others. It takes as many times the
+    /// requests
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(1..=MAX_PATHS as u64))]
+    paths: u64,
     #[command(flatten)]
     bootnodes: BootnodeArgs,
     #[command(flatten)]
@@ -65,7 +70,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         contacts::warn_of_mainnet(&args.bootnodes);
         oneshot::introduce(&discovery, &bootnodes).await?;
     }
-    let lookup = discovery.lookup(args.target.key).await;
+    // At most 8.
+    let lookup = discovery.lookup_disjoint(args.target.key, args.paths as usize).await;
     let report = lookup.map_err(|error| Failure::runtime(format!("the lookup failed: {error}")))?;
     discovery.shutdown().await;
     if args.json {
@@ -117,10 +123,12 @@ fn as_text(report: &LookupReport, terminal: bool) -> String {
     let hops =
         report.hops().map_or_else(String::new, |hops| format!("{hops} {}, ", plural(hops.into(), "hop", "hops")));
     let queries = report.queries;
+    let hearsay = report.closest.iter().filter(|found| !found.answered).count();
+    let hearsay = if hearsay > 0 { format!(", {hearsay} of them by hearsay alone") } else { String::new() };
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{} {} found; {hops}{queries} {}, {}",
+        "{} {} found{hearsay}; {hops}{queries} {}, {}",
         report.closest.len(),
         plural(report.closest.len() as u64, "node", "nodes"),
         plural(queries.into(), "query", "queries"),

@@ -223,6 +223,7 @@ fn log_event(event: &Event) {
                 Removal::Dead => "dead",
                 Removal::Displaced => "displaced",
                 Removal::Moved => "moved",
+                Removal::Unhelpful => "unhelpful",
             };
             debug!(id = %contact.id(), enode = %contact, reason, "node removed");
         }

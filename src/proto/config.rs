@@ -8,6 +8,10 @@ pub const K: usize = 16;
 /// Concurrent requests of a lookup (discv4 specification, "Recursive Lookup").
 pub const ALPHA: usize = 3;
 
+/// Disjoint paths of a lookup at most. Baumgart and Mies 2007 go to 8; there is nothing to gain beyond, since the 16 nodes
+/// that a lookup begins with are then two on each.
+pub const MAX_PATHS: usize = 8;
+
 /// Distances that have a bucket: all of them, 1 to 256.
 ///
 /// Merging all below 240 into one, as geth does, costs nothing up to a million nodes, and at ten million lookups begin
@@ -104,6 +108,10 @@ pub struct TableConfig {
     pub diverse: bool,
     /// Failed checks in a row after which a member is dropped: 3. Lower loses nodes to lost packets.
     pub max_fails: u8,
+    /// FINDNODEs in a row that a member which answers PINGs has left unanswered when it is dropped, each after bonding anew
+    /// if the lookup lasted: 5, as in geth; 5 at most. It is not dropped while its bucket is less than half full, since
+    /// somebody is better than nobody. Lower loses nodes to lost packets.
+    pub max_find_fails: u8,
     /// Time after its proof when a new member is checked first: 10 s, and longer while a large table fills. Each success
     /// doubles it, up to what follows.
     pub first_check: Duration,
@@ -137,6 +145,7 @@ impl Default for TableConfig {
             exempt_lan: true,
             diverse: true,
             max_fails: 3,
+            max_find_fails: 5,
             first_check: Duration::from_secs(10),
             retry_check: Duration::from_secs(2),
             check_pace: Duration::from_secs(5),
@@ -188,11 +197,20 @@ pub struct LookupConfig {
     pub alpha: usize,
     /// Lookups under way at a time: 64; commands beyond are refused.
     pub max_lookups: usize,
-    /// Nodes that a lookup keeps in mind, the closest: 128. Far more than the 16 that it is after, since the closest
-    /// may all be dead.
+    /// Disjoint paths of a lookup that a command asks for, unless it says otherwise: 1; at most [`MAX_PATHS`]. With more of
+    /// them, liars on one path cannot lead away the others, and a lookup takes so many times the FINDNODEs.
+    pub paths: usize,
+    /// Nodes that each path of a lookup keeps in mind, the closest: 128. Far more than the 16 that it is after, since the
+    /// closest may all be dead. At the bound those that have failed go first.
     pub max_candidates: usize,
-    /// FINDNODEs after which a lookup ends with what it has: 256.
+    /// FINDNODEs after which a lookup ends with what it has: 256, over all its paths.
     pub max_queries: usize,
+    /// Nodes of one /24 that are taken up from one answer to FINDNODE, be it in two packets: 2, as many as a bucket takes
+    /// of them. Lower is safer against Sybils, and overlooks honest nodes of one hoster. Networks that the table spares
+    /// are not limited.
+    pub answer_per_v4_prefix: usize,
+    /// Nodes of one /64 that are: 1.
+    pub answer_per_v6_prefix: usize,
     /// The time after which it does: 30 s.
     pub max_time: Duration,
     /// Nodes from NEIGHBORS that wait to be pinged because the table would gain by them: 256; further ones are forgotten.
@@ -205,9 +223,12 @@ impl Default for LookupConfig {
     fn default() -> Self {
         Self {
             alpha: ALPHA,
+            paths: 1,
             max_lookups: 64,
             max_candidates: 128,
             max_queries: 256,
+            answer_per_v4_prefix: 2,
+            answer_per_v6_prefix: 1,
             max_time: Duration::from_secs(30),
             max_hints: 256,
             max_hint_pings: 16,
@@ -296,6 +317,9 @@ impl Config {
             ("lookup.max_lookups", self.lookup.max_lookups),
             ("lookup.max_candidates", self.lookup.max_candidates),
             ("lookup.max_queries", self.lookup.max_queries),
+            ("lookup.paths", self.lookup.paths),
+            ("lookup.answer_per_v4_prefix", self.lookup.answer_per_v4_prefix),
+            ("lookup.answer_per_v6_prefix", self.lookup.answer_per_v6_prefix),
             ("requests.max_pending", self.requests.max_pending),
             ("requests.max_per_address", self.requests.max_per_address),
             ("max_proofs", self.max_proofs),
@@ -311,6 +335,12 @@ impl Config {
         }
         if self.table.max_fails == 0 || self.table.max_fails > 3 {
             return Err(ConfigError::MaxFails);
+        }
+        if self.table.max_find_fails == 0 || self.table.max_find_fails > 5 {
+            return Err(ConfigError::MaxFindFails);
+        }
+        if self.lookup.paths > MAX_PATHS {
+            return Err(ConfigError::Paths(self.lookup.paths));
         }
         let bounds = [
             ("requests.late", self.requests.late),
@@ -340,9 +370,15 @@ pub enum ConfigError {
     /// A lookup could not hold its own result.
     #[error("the setting lookup.max_candidates is below table.k")]
     FewerCandidatesThanK,
-    /// Entries count their failures in two bits.
+    /// Entries count up to two failures.
     #[error("the setting table.max_fails has to be 1, 2 or 3")]
     MaxFails,
+    /// Entries count up to four.
+    #[error("the setting table.max_find_fails has to be from 1 to 5")]
+    MaxFindFails,
+    /// Each path has to have nodes of its own.
+    #[error("the setting lookup.paths is {0}; a lookup goes along 1 to {MAX_PATHS} paths")]
+    Paths(usize),
 }
 
 #[cfg(test)]
@@ -361,6 +397,9 @@ mod tests {
         assert_eq!(refused(|c| c.table.k = 17), ConfigError::TooManyForAnAnswer(17));
         assert_eq!(refused(|c| c.lookup.max_candidates = 15), ConfigError::FewerCandidatesThanK);
         assert_eq!(refused(|c| c.table.max_fails = 4), ConfigError::MaxFails);
+        assert_eq!(refused(|c| c.table.max_find_fails = 6), ConfigError::MaxFindFails);
+        assert_eq!(refused(|c| c.lookup.paths = 0), ConfigError::Zero("lookup.paths"));
+        assert_eq!(refused(|c| c.lookup.paths = 9), ConfigError::Paths(9));
         // The engine would panic at the first request, in `clamp`.
         assert_eq!(refused(|c| c.requests.late.1 = Duration::ZERO), ConfigError::Bounds("requests.late"));
         assert_eq!(

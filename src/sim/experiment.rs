@@ -126,7 +126,7 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
         for number in 0..setup.lookups {
             let after = number as u64 * setup.pace();
             let (asker, target) = self.lookup(number, after, &alive, &mut rng);
-            let command = Command::Lookup { target, until_found: false };
+            let command = Command::Lookup { target, until_found: false, paths: None };
             self.world.command(asker, Time(begin.0 + after), CommandId(number as u64), command);
         }
 

@@ -52,7 +52,7 @@ impl Probes {
                 let old = |node: usize| setup.arrival(node, node) + ASKER_SINCE <= at;
                 let Some(asker) = draws.find(|&node| node != joiner && old(node)) else { continue };
                 let id = CommandId((number + 1) << AGE_SHIFT | joiner as u64);
-                world.command(asker, Time(at), id, Command::Lookup { target, until_found: true });
+                world.command(asker, Time(at), id, Command::Lookup { target, until_found: true, paths: None });
                 probes.counts[number as usize].0 += 1;
             }
         }

@@ -105,6 +105,8 @@ pub struct Setup {
     pub probes: usize,
     /// Concurrent requests of a lookup.
     pub alpha: usize,
+    /// Disjoint paths of a lookup.
+    pub paths: usize,
     /// Entries of a bucket, and nodes that a lookup is after.
     pub k: usize,
     /// What is looked up.
@@ -137,6 +139,7 @@ impl Default for Setup {
             watch: None,
             probes: 0,
             alpha: 3,
+            paths: 1,
             k: K,
             target: Target::Random,
             threads: 1,
@@ -226,6 +229,7 @@ impl Setup {
         let mut config = Config { fetch_records: false, ..Config::default() };
         config.votes.enabled = false;
         config.lookup.alpha = self.alpha;
+        config.lookup.paths = self.paths;
         config.table.k = self.k;
         config.table.diverse = self.choice == Choice::Diverse;
         config
@@ -306,6 +310,7 @@ mod tests {
         assert_eq!(refused(|s| s.dead = -0.1), "the share of the dead is a share from 0 to below 1, not -0.1");
         assert_eq!(refused(|s| s.sybils = 1.0), "the share of the Sybils is a share from 0 to 0.9, not 1");
         assert_eq!(refused(|s| s.alpha = 0), "the setting lookup.alpha is 0; it has to be at least 1");
+        assert_eq!(refused(|s| s.paths = 9), "the setting lookup.paths is 9; a lookup goes along 1 to 8 paths");
         assert_eq!(refused(|s| s.k = 17), "the setting table.k is 17; a FINDNODE is answered with at most 16 nodes");
         assert!(refused(|s| s.network.latency = Latency::Constant { ms: 0.0 }).starts_with("the latency"));
         assert_eq!(refused(|s| s.arrivals.bootnodes = 0), "the number of bootnodes has to be from 1 to 1024, not 0");

@@ -40,7 +40,7 @@ fn lookups(world: &mut World, count: usize) -> Vec<(usize, LookupReport)> {
     let nodes = world.population().len();
     let begin = world.now();
     for n in 0..count {
-        let command = Command::Lookup { target: target(n), until_found: false };
+        let command = Command::Lookup { target: target(n), until_found: false, paths: None };
         world.command(n * 7 % nodes, Time(begin.0 + n as u64 * 20_000), CommandId(n as u64), command);
     }
     world.run_until(Time(begin.0 + count as u64 * 20_000 + 40_000_000));

@@ -97,6 +97,9 @@ pub(super) struct Args {
     /// Concurrent requests of a lookup [default: 3]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     alpha: Option<usize>,
+    /// Disjoint paths of a lookup, 1 to 8 [default: 1]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    paths: Option<usize>,
     /// Entries of a bucket, and nodes that a lookup is after; 1 to 16 [default: 16]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     k: Option<usize>,
@@ -180,6 +183,7 @@ impl Args {
         replace(&mut setup.dead, self.dead);
         replace(&mut setup.sybils, self.sybils);
         replace(&mut setup.alpha, self.alpha);
+        replace(&mut setup.paths, self.paths);
         replace(&mut setup.k, self.k);
         let target = self.target.map(|target| match target {
             TargetArg::Random => Target::Random,

@@ -112,12 +112,14 @@ impl<C: Contacts> Engine<C> {
         };
         let before = self.known(node);
         let endorsed_secs = endorsed.map_or(Secs::NEVER, Time::secs);
-        let known = before.merge(Known { proved: now.secs(), endorsed: endorsed_secs, lost: false });
+        let known = before.merge(Known { proved: now.secs(), endorsed: endorsed_secs, ..Known::default() });
         let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt };
         let member = self.table.find(self.contacts.id(node), &self.contacts).map(|entry| entry.node);
         let left = member.map(|member| (member, self.known(member)));
         let offer = if member.is_none() && !hint && !self.table.is_empty() && self.is_passing(node) {
             Offer::Refused(Refusal::Passing)
+        } else if self.is_shut_out(node) {
+            Offer::Refused(Refusal::Unhelpful)
         } else {
             self.table.offer(node, proof, own_accord, now, &self.contacts, &self.config.table)
         };
@@ -317,7 +319,13 @@ impl<C: Contacts> Engine<C> {
         match request.asked {
             Asked::Ping { hint, .. } => self.on_ping_failed(now, request.node, hint, error),
             Asked::Record { errand } => self.retry_or_fail(now, errand, error),
+            Asked::FindNode { errand, .. } if self.errands.get(errand).is_none() => {
+                self.on_find_outlived(now, request.node, false);
+            }
             Asked::FindNode { errand, .. } => {
+                if error == CommandError::Timeout && self.errands.get(errand).is_some_and(|errand| errand.failed) {
+                    self.on_find_failed(now, request.node);
+                }
                 // Those that wait for their turn share its fate, or each would have to find out for itself.
                 for errand in iter::once(errand).chain(self.waiting_for_turn(request.node)) {
                     self.retry_or_fail(now, errand, error);
@@ -347,13 +355,7 @@ impl<C: Contacts> Engine<C> {
                 let known = Known { endorsed: Secs::NEVER, lost: true, ..known };
                 self.proofs.put(node, known, self.config.max_proofs);
                 self.remember_former(now, node, age.unwrap_or_default());
-                if let Some(promoted) = promoted {
-                    self.proofs.remove(promoted);
-                    self.upkeep.gain();
-                    self.on_member(now, promoted);
-                    self.arm_checks(now, promoted);
-                }
-                self.on_member_lost(now, promoted.is_some());
+                self.on_place_free(now, promoted);
             }
         }
         for command in self.take_pings_wanted(node) {

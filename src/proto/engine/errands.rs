@@ -8,11 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
+
 use super::bond::Why;
 use super::output::{CommandError, CommandId, Reply, RequestId};
 use super::proofs::Known;
 use super::requests::Asked;
 use super::{Engine, Timer};
+use crate::proto::config::K;
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::time::{Secs, Time};
 use crate::proto::wire::{EnrRequest, FindNode, Message};
@@ -75,6 +78,8 @@ pub(super) struct Errand {
     pub(super) anew: bool,
     /// A request has failed. It is made once more after bonding anew, and when that fails too, that is all.
     pub(super) failed: bool,
+    /// The nodes that a lookup has taken up from the answer so far.
+    pub(super) taken: ArrayVec<NodeRef, K>,
 }
 
 /// All errands, by number and by node.
@@ -153,6 +158,7 @@ impl<C: Contacts> Engine<C> {
             rtt: None,
             anew: false,
             failed: false,
+            taken: ArrayVec::new(),
         };
         let id = self.errands.insert(errand);
         let addr = self.contacts.endpoint(node).udp_addr();
@@ -202,6 +208,9 @@ impl<C: Contacts> Engine<C> {
             self.errands.remove(id);
             self.on_query_needless(now, lookup, node);
             return true;
+        }
+        if matches!(goal, Goal::Nodes(_)) {
+            self.drop_outlived(node);
         }
         if let Goal::Nodes(lookup) = goal
             && self.requests.is_asked(node, self.contacts.endpoint(node).udp_addr())
@@ -292,7 +301,10 @@ impl<C: Contacts> Engine<C> {
         if let Some(errand) = self.errands.remove(id)
             && let Stage::Requested(request) = errand.stage
         {
-            self.take_request(request);
+            // What is late goes on alone.
+            if !self.outlives(errand.node, request) {
+                self.take_request(request);
+            }
             self.next_turn(now, errand.node);
         }
     }

@@ -200,6 +200,14 @@ impl<C: Contacts> Engine<C> {
         let Some((id, errand, received, before)) = found else {
             return Err(if awaited { Dropped::WrongSender } else { Dropped::Unsolicited });
         };
+        if self.errands.get(errand).is_none() {
+            // Its lookup is over.
+            if let Some(request) = self.take_request(id) {
+                self.counters.answered += 1;
+                self.on_find_outlived(now, request.node, true);
+            }
+            return Ok(());
+        }
         let starts =
             neighbors.nodes.first().and_then(|node| node.key.0.first_chunk()).map_or(0, |key| u64::from_be_bytes(*key));
         if before == Some(starts) {

@@ -23,7 +23,10 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn on_late(&mut self, now: Time, id: RequestId) {
         let Some(request) = self.requests.get_mut(id) else { return };
         request.late_at = Time::NEVER;
-        let (node, addr, late) = (request.node, request.addr, request.late);
+        let (node, addr, late, asked) = (request.node, request.addr, request.late, request.asked);
+        if asked.errand().is_some_and(|errand| self.errands.get(errand).is_none()) {
+            return;
+        }
         let lookups: Vec<_> = self.errands.to(node).map(|(_, errand)| errand.goal).collect();
         for goal in lookups {
             if let Goal::Nodes(lookup) = goal {

@@ -35,6 +35,7 @@ mod output;
 mod proofs;
 mod requests;
 mod search;
+mod unhelpful;
 mod upkeep;
 mod votes;
 
@@ -243,7 +244,9 @@ impl<C: Contacts> Engine<C> {
     /// Takes up a command; its answer comes as [`Output::Reply`].
     pub fn handle_command(&mut self, now: Time, id: CommandId, command: Command) {
         match command {
-            Command::Lookup { target, until_found } => self.command_lookup(now, id, target, until_found),
+            Command::Lookup { target, until_found, paths } => {
+                self.command_lookup(now, id, target, until_found, paths);
+            }
             Command::Ping(contact) => self.command_ping(now, id, &contact),
             Command::RequestRecord(contact) => self.command_record(now, id, &contact),
         }
@@ -308,7 +311,7 @@ impl<C: Contacts> Engine<C> {
     /// begin with filled tables.
     pub fn grant(&mut self, now: Time, node: NodeRef, member: bool, age: Duration) {
         let at = (now - age).secs();
-        let known = Known { proved: at, endorsed: at, lost: false };
+        let known = Known { proved: at, endorsed: at, ..Known::default() };
         let proof = Proof { proved: known.proved, endorsed: known.endorsed, rtt: self.round_trip.mean };
         let offered = if member {
             self.table.offer(node, proof, true, now, &self.contacts, &self.config.table)
@@ -425,7 +428,7 @@ impl<C: Contacts> Engine<C> {
 
     /// What both sides have proved to one another.
     fn known(&self, node: NodeRef) -> Known {
-        let known = |entry: &Entry| Known { proved: entry.proved, endorsed: entry.endorsed, lost: false };
+        let known = |entry: &Entry| Known { proved: entry.proved, endorsed: entry.endorsed, ..Known::default() };
         // A member's proof lives in its entry alone.
         if let Some(entry) = self.table.get(node, &self.contacts) {
             return known(entry);

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(doc)]
+use crate::proto::config::MAX_PATHS;
 use crate::proto::identity::{Contact, NodeId, PublicKey, Record};
 use crate::proto::time::Time;
 use crate::proto::wire::Message;
@@ -53,6 +55,9 @@ pub enum Command {
         target: PublicKey,
         /// End as soon as the node with this very key has answered.
         until_found: bool,
+        /// Go along so many disjoint paths, 1 to 8 ([`MAX_PATHS`]; more count as 8), instead of
+        /// [`LookupConfig::paths`](crate::proto::config::LookupConfig::paths).
+        paths: Option<usize>,
     },
     /// Ping a node.
     Ping(Contact),
@@ -117,7 +122,8 @@ pub struct Pinged {
 pub struct LookupReport {
     /// What was looked for.
     pub target: PublicKey,
-    /// The nearest nodes found, nearest first, at most k.
+    /// The nearest nodes found, nearest first, at most k. Those that have only been heard of are among them only where fewer
+    /// than k have answered.
     pub closest: Vec<Found>,
     /// FINDNODE requests made.
     pub queries: u32,
@@ -141,7 +147,8 @@ pub struct Found {
     pub contact: Contact,
     /// Its ID.
     pub id: NodeId,
-    /// Whether it has answered us during the lookup; else it is hearsay.
+    /// Whether it has answered us during this very lookup: a FINDNODE, or, as the node that the lookup was for, a PING.
+    /// Else it is hearsay, even if it has proved its endpoint before: it may have gone since.
     pub answered: bool,
     /// 1 when it was in our table, 2 when a node of our table named it, and so on.
     pub depth: u8,
@@ -215,4 +222,6 @@ pub enum Removal {
     Displaced,
     /// It answers at another endpoint now.
     Moved,
+    /// It answered PINGs, but no FINDNODE.
+    Unhelpful,
 }

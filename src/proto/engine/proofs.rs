@@ -14,6 +14,8 @@ pub(super) struct Known {
     pub(super) endorsed: Secs,
     /// It was a member and answered no longer. Its proof stands until it expires, but it has to be seen again.
     pub(super) lost: bool,
+    /// It was a member and answered PINGs, but no FINDNODE.
+    pub(super) unhelpful: bool,
 }
 
 impl Known {
@@ -22,6 +24,7 @@ impl Known {
             proved: self.proved.max(other.proved),
             endorsed: self.endorsed.max(other.endorsed),
             lost: self.lost && other.lost,
+            unhelpful: self.unhelpful || other.unhelpful,
         }
     }
 }

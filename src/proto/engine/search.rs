@@ -6,9 +6,9 @@ use super::errands::{ErrandId, Goal, LookupId};
 use super::requests::Asked;
 use super::{CommandError, CommandId, Engine, Event, Found, LookupReport, Origin, Reply, RequestId, Step, Timer};
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::{Contact, PublicKey, plausible, reaches};
-use crate::proto::lookup::{Lookup, State};
-use crate::proto::table::{Closest, Opening};
+use crate::proto::identity::{Contact, Prefix, PublicKey, plausible, reaches};
+use crate::proto::lookup::Lookup;
+use crate::proto::table::{Closest, Opening, limited_prefix};
 use crate::proto::time::Time;
 use crate::proto::wire::NodeEntry;
 
@@ -47,25 +47,39 @@ impl Task {
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
-        self.lookup.candidates().iter().map(|candidate| candidate.node).chain(self.asked.iter().map(|(node, ..)| *node))
+        self.lookup.nodes()
     }
 }
 
 impl<C: Contacts> Engine<C> {
-    pub(super) fn command_lookup(&mut self, now: Time, id: CommandId, target: PublicKey, until_found: bool) {
+    pub(super) fn command_lookup(
+        &mut self,
+        now: Time,
+        id: CommandId,
+        target: PublicKey,
+        until_found: bool,
+        paths: Option<usize>,
+    ) {
         let until = until_found.then_some(target);
-        if self.start_lookup(now, target, Origin::Command(id), until).is_none() {
+        let paths = paths.unwrap_or(self.config.lookup.paths);
+        if self.start_lookup_along(now, target, Origin::Command(id), until, paths).is_none() {
             self.reply(id, Reply::Failed(CommandError::Busy));
         }
     }
 
+    /// Starts a lookup along a single path.
+    pub(super) fn start_lookup(&mut self, now: Time, target: PublicKey, origin: Origin) -> Option<LookupId> {
+        self.start_lookup_along(now, target, origin, None, 1)
+    }
+
     /// Starts a lookup with the nearest members of the table, and with configured contacts while those are few.
-    pub(super) fn start_lookup(
+    fn start_lookup_along(
         &mut self,
         now: Time,
         target: PublicKey,
         origin: Origin,
         until: Option<PublicKey>,
+        paths: usize,
     ) -> Option<LookupId> {
         if self.lookups.len() >= self.config.lookup.max_lookups {
             return None;
@@ -73,16 +87,16 @@ impl<C: Contacts> Engine<C> {
         self.lookup_serial += 1;
         let id = LookupId(self.lookup_serial);
         let k = self.config.table.k;
-        let mut lookup = Lookup::new(target.node_id(), k);
+        let mut lookup = Lookup::new(target.node_id(), k, paths);
         let mut closest = Closest::new();
         self.table.closest(lookup.target(), &self.contacts, k, |_| true, &mut closest);
         for node in &closest {
-            lookup.add(*node, 1, &self.contacts, &self.config.lookup);
+            lookup.add_own(*node, &self.contacts, &self.config.lookup);
         }
         if closest.len() < k {
             for node in self.upkeep.bootnodes() {
                 if self.contacts.endpoint(node).udp != 0 {
-                    lookup.add(node, 1, &self.contacts, &self.config.lookup);
+                    lookup.add_own(node, &self.contacts, &self.config.lookup);
                 }
             }
         }
@@ -128,8 +142,8 @@ impl<C: Contacts> Engine<C> {
     }
 
     /// A NEIGHBORS packet has come for an errand.
-    pub(super) fn on_nodes(&mut self, now: Time, errand: ErrandId, teller: IpAddr, nodes: &[NodeEntry]) {
-        let Some((lookup, asked)) = self.errands.get(errand).and_then(|errand| match errand.goal {
+    pub(super) fn on_nodes(&mut self, now: Time, id: ErrandId, teller: IpAddr, nodes: &[NodeEntry]) {
+        let Some((lookup, asked)) = self.errands.get(id).and_then(|errand| match errand.goal {
             Goal::Nodes(lookup) => Some((lookup, errand.node)),
             Goal::Record(_) => None,
         }) else {
@@ -137,14 +151,21 @@ impl<C: Contacts> Engine<C> {
         };
         let local = *self.local_key();
         let mut news = false;
+        if let Some(task) = self.lookups.get_mut(&lookup) {
+            // What it says is worth going on with; the rest need not hold up anybody.
+            task.lookup.on_begun(asked);
+        }
         for contact in nodes.iter().filter_map(NodeEntry::contact) {
-            if contact.key == local || !self.is_plausible(&contact, teller) {
+            if contact.key == local || !self.is_plausible(&contact, teller) || !self.takes_up(id, &contact) {
                 continue;
             }
             let Some(node) = self.intern_hearsay(&contact) else { continue };
+            if let Some(errand) = self.errands.get_mut(id) {
+                // There is room: no more than k are read of an answer.
+                let _ = errand.taken.try_push(node);
+            }
             let Some(task) = self.lookups.get_mut(&lookup) else { return };
-            let depth = task.lookup.get(asked).map_or(1, |candidate| candidate.depth).saturating_add(1);
-            let added = task.lookup.add(node, depth, &self.contacts, &self.config.lookup);
+            let added = task.lookup.add_named(node, asked, &self.contacts, &self.config.lookup);
             if !task.is_refresh() {
                 news |= self.hint_node(now, node, Opening::EmptySixteenth);
             } else if added && self.contacts.id(node) == task.lookup.target() {
@@ -157,10 +178,28 @@ impl<C: Contacts> Engine<C> {
             if let Some((.., named)) = task.asked.iter_mut().rev().find(|(node, ..)| *node == asked) {
                 *named = named.saturating_add(nodes.len() as u8);
             }
-            // What it has said is worth going on with; the rest need not hold up anybody.
-            task.lookup.on_begun(asked);
             self.stir(lookup);
         }
+    }
+
+    /// Whether one more contact of an answer is taken up: each ID at one address, and few of one network, unless it is the
+    /// very node that is looked for.
+    fn takes_up(&self, id: ErrandId, contact: &Contact) -> bool {
+        let Some(errand) = self.errands.get(id) else { return false };
+        if errand.taken.iter().any(|node| *self.contacts.key(*node) == contact.key) {
+            return false;
+        }
+        let prefix_of = |ip: IpAddr| limited_prefix(ip, &self.config.table);
+        let Some(prefix) = prefix_of(contact.endpoint.ip) else { return true };
+        let limits = &self.config.lookup;
+        let most = match prefix {
+            Prefix::V4(_) => limits.answer_per_v4_prefix,
+            Prefix::V6(_) => limits.answer_per_v6_prefix,
+        };
+        let taken = errand.taken.iter().filter(|node| prefix_of(self.contacts.endpoint(**node).ip) == Some(prefix));
+        taken.count() < most
+            || matches!(errand.goal, Goal::Nodes(lookup)
+                if self.lookups.get(&lookup).is_some_and(|task| task.target == contact.key))
     }
 
     /// An answer to FINDNODE is complete.
@@ -185,6 +224,7 @@ impl<C: Contacts> Engine<C> {
         self.trace(now, lookup, errand.node, true);
         self.stir(lookup);
         self.on_served(now, errand.node);
+        self.on_find_answered(errand.node);
         self.next_turn(now, errand.node);
     }
 
@@ -249,7 +289,7 @@ impl<C: Contacts> Engine<C> {
             return;
         }
         let Some(&(_, asked, named)) = task.asked.iter().rev().find(|(asked, ..)| *asked == node) else { return };
-        let depth = task.lookup.get(node).map_or(1, |candidate| candidate.depth);
+        let depth = task.lookup.place_of(node).map_or(1, |(depth, _)| depth);
         task.trace.push(Step {
             contact: self.contacts.contact(node),
             log_distance: task.lookup.target().log_distance(self.contacts.id(node)),
@@ -275,11 +315,11 @@ impl<C: Contacts> Engine<C> {
         let queries = task.asked.len() as u32;
         let closest: Vec<Found> = task
             .lookup
-            .nearest_alive()
-            .map(|candidate| Found {
+            .result()
+            .map(|(candidate, answered)| Found {
                 contact: self.contacts.contact(candidate.node),
                 id: *self.contacts.id(candidate.node),
-                answered: candidate.state == State::Answered,
+                answered,
                 depth: candidate.depth,
             })
             .collect();

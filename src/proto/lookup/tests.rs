@@ -19,7 +19,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let config = LookupConfig { alpha: 2, ..LookupConfig::default() };
-        Self { lookup: Lookup::new(TARGET, 3), contacts: ChosenIds::new(), config }
+        Self { lookup: Lookup::new(TARGET, 3, 1), contacts: ChosenIds::new(), config }
     }
 
     /// A new address of the node at this distance.
@@ -30,7 +30,7 @@ impl World {
     }
 
     fn add(&mut self, node: NodeRef, depth: u8) -> bool {
-        self.lookup.add(node, depth, &self.contacts, &self.config)
+        self.lookup.add(node, depth, 0, &self.contacts, &self.config)
     }
 
     /// Adds nodes at these distances at depth 1.

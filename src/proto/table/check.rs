@@ -1,13 +1,14 @@
-//! Revalidation: which member is to be checked when.
+//! Revalidation: which member is to be checked when, and who loses its place though it answers PINGs.
 //!
 //! A new member is checked soon, and at twice the time after each success, up to a pace at which the whole table takes
 //! one PING each few seconds. What failed a check is checked again at once by the engine, which keeps those deadlines.
 
 use std::time::Duration;
 
-use super::{Entry, Table};
+use super::{Entry, Table, Verdict};
 use crate::proto::config::TableConfig;
-use crate::proto::contacts::NodeRef;
+use crate::proto::contacts::{Contacts, NodeRef};
+use crate::proto::identity::NodeId;
 use crate::proto::time::Time;
 
 impl Table {
@@ -29,6 +30,31 @@ impl Table {
     /// When a live member is to be checked.
     pub fn check_at(&self, entry: &Entry, config: &TableConfig) -> Time {
         self.pace(config).check_at(entry)
+    }
+
+    /// Notes that a member or replacement has answered a FINDNODE.
+    pub fn answer_find(&mut self, node: NodeRef, contacts: &impl Contacts) {
+        self.update(node, contacts, Entry::answer_find);
+    }
+
+    /// Counts a FINDNODE that a member or replacement has left unanswered. A member that has done so too often goes, if
+    /// its place is not better held by it than by nobody: see [`Table::can_spare`].
+    pub fn fail_find(&mut self, node: NodeRef, contacts: &impl Contacts, config: &TableConfig) -> Verdict {
+        let mut fails = 0;
+        self.update(node, contacts, |entry| fails = entry.fail_find());
+        if self.get(node, contacts).is_none() {
+            Verdict::Unknown
+        } else if fails < config.max_find_fails || !self.can_spare(contacts.id(node), config) {
+            Verdict::Doubtful(fails)
+        } else {
+            self.remove(node, contacts, config)
+        }
+    }
+
+    /// Whether the bucket of an ID can do without one that answers no FINDNODE: it is at least half full. Only full ones have
+    /// replacements.
+    pub fn can_spare(&self, id: &NodeId, config: &TableConfig) -> bool {
+        self.bucket(self.place(id).log).is_some_and(|bucket| 2 * bucket.entries.len() >= config.k)
     }
 
     fn pace(&self, config: &TableConfig) -> Pace {
@@ -57,7 +83,7 @@ struct Pace {
 
 impl Pace {
     fn check_at(&self, entry: &Entry) -> Time {
-        let doublings = u32::from(entry.liveness().saturating_sub(1)).min(16);
+        let doublings = u32::from(entry.liveness().saturating_sub(1)).min(14);
         let interval = self.first.saturating_mul(1 << doublings).min(self.trusted);
         Time(entry.proved.start().0.saturating_add(spread(interval, entry)))
     }

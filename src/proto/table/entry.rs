@@ -21,7 +21,7 @@ pub struct Entry {
     pub(super) below: u32,
     added: u16,
     rtt: u8,
-    /// Successful checks in the low six bits, failed ones in a row in the high two.
+    /// What can be counted of its answers; see [`Entry::set_record`].
     record: u8,
 }
 
@@ -39,13 +39,18 @@ pub struct Proof {
     pub rtt: Duration,
 }
 
-const LIVENESS: u8 = 0x3f;
+/// Passed checks that are counted at most: by then the time between two has doubled as often as any settings let it.
+const LIVENESS: u8 = 15;
+
+/// Failed FINDNODEs in a row that an entry tells apart: none to four.
+const FIND_FAILS: u8 = 5;
 
 impl Entry {
     pub(super) fn new(node: NodeRef, below: u32, proof: Proof, now: Time) -> Self {
         let Proof { proved, endorsed, .. } = proof;
-        let mut entry = Self { node, proved, endorsed, below, added: stamp(now), rtt: 0, record: 1 };
+        let mut entry = Self { node, proved, endorsed, below, added: stamp(now), rtt: 0, record: 0 };
         entry.set_rtt(proof.rtt);
+        entry.set_record(1, 0, 0);
         entry
     }
 
@@ -54,19 +59,24 @@ impl Entry {
         subrange(self.below)
     }
 
-    /// Checks that it has passed since it came in, saturating at 63.
+    /// Checks that it has passed since it came in, saturating at 15.
     pub fn liveness(&self) -> u8 {
         self.record & LIVENESS
     }
 
     /// Checks that it has failed in a row.
     pub fn fails(&self) -> u8 {
-        self.record >> 6
+        (self.record >> 4) / FIND_FAILS
+    }
+
+    /// FINDNODEs in a row that it has left unanswered, saturating at 4.
+    pub fn find_fails(&self) -> u8 {
+        (self.record >> 4) % FIND_FAILS
     }
 
     /// Whether the last check succeeded.
     pub fn is_live(&self) -> bool {
-        self.fails() == 0
+        self.record >> 4 < FIND_FAILS
     }
 
     /// How long it has been in the table, in steps of 64 s. The count starts again after 48 days, where a very old
@@ -84,8 +94,7 @@ impl Entry {
     pub(super) fn succeed(&mut self, proof: Proof) {
         // Proofs in quick succession are one check.
         if !self.is_live() || proof.proved.0 >= self.proved.0.saturating_add(MIN_CHECK_GAP) {
-            let liveness = self.liveness();
-            self.record = if liveness == LIVENESS { liveness } else { liveness + 1 };
+            self.set_record(self.liveness() + 1, 0, self.find_fails());
         }
         self.proved = self.proved.max(proof.proved);
         self.endorsed = self.endorsed.max(proof.endorsed);
@@ -104,21 +113,39 @@ impl Entry {
 
     /// Counts a failed check and returns how many there are in a row.
     pub(super) fn fail(&mut self) -> u8 {
-        let fails = (self.fails() + 1).min(3);
-        self.record = self.liveness() | fails << 6;
+        let fails = self.fails() + 1;
+        self.set_record(self.liveness(), fails, self.find_fails());
         fails
+    }
+
+    /// Counts a FINDNODE that was not answered and returns how many there are in a row, at most five.
+    pub(super) fn fail_find(&mut self) -> u8 {
+        let find_fails = self.find_fails() + 1;
+        self.set_record(self.liveness(), self.fails(), find_fails);
+        find_fails
+    }
+
+    /// It has answered a FINDNODE.
+    pub(super) fn answer_find(&mut self) {
+        self.set_record(self.liveness(), self.fails(), 0);
     }
 
     /// Counts it as one that has been a member for more than an hour and has passed all checks that can be counted.
     pub(super) fn trust(&mut self) {
         self.added = self.added.wrapping_sub(SETTLED);
-        self.record = LIVENESS;
+        self.set_record(LIVENESS, 0, 0);
     }
 
     /// Forgets failed checks. A doubtful member that was displaced and comes back would else never be due for a check:
     /// those of doubtful members are the engine's, which dropped them when it was displaced.
     pub(super) fn forgive(&mut self) {
-        self.record &= LIVENESS;
+        self.set_record(self.liveness(), 0, self.find_fails());
+    }
+
+    /// Passed checks take the low four bits. The high four are five times the failed checks in a row, up to two, since a
+    /// member with three is none any more, and the failed FINDNODEs in a row, up to four.
+    fn set_record(&mut self, liveness: u8, fails: u8, find_fails: u8) {
+        self.record = liveness.min(LIVENESS) | (fails.min(2) * FIND_FAILS + find_fails.min(FIND_FAILS - 1)) << 4;
     }
 
     fn set_rtt(&mut self, rtt: Duration) {
@@ -184,7 +211,31 @@ mod tests {
         for at in 2..200 {
             entry.succeed(proof(at * 10, 1));
         }
-        assert_eq!((entry.liveness(), entry.fails()), (63, 0));
+        assert_eq!((entry.liveness(), entry.fails()), (15, 0));
+    }
+
+    #[test]
+    fn failed_checks_and_failed_findnodes_are_counted_side_by_side() {
+        let mut entry = Entry::new(NodeRef(1), 0, proof(0, 1), Time::ZERO);
+        let counts = |entry: &Entry| (entry.liveness(), entry.fails(), entry.find_fails());
+        assert_eq!([0; 4].map(|_| entry.fail_find()), [1, 2, 3, 4]);
+        assert_eq!((counts(&entry), entry.is_live()), ((1, 0, 4), true));
+        assert_eq!((entry.fail_find(), entry.fail_find()), (5, 5), "what cannot be counted any more");
+        assert_eq!([0; 3].map(|_| entry.fail()), [1, 2, 3]);
+        assert_eq!((counts(&entry), entry.is_live()), ((1, 2, 4), false));
+        entry.forgive();
+        assert_eq!(counts(&entry), (1, 0, 4));
+        // Answers to PINGs are no answers to FINDNODEs.
+        for at in 1..100 {
+            entry.succeed(proof(at * 10, 1));
+        }
+        assert_eq!((counts(&entry), entry.is_live()), ((15, 0, 4), true));
+        entry.fail();
+        entry.answer_find();
+        assert_eq!((counts(&entry), entry.is_live()), ((15, 1, 0), false));
+        entry.fail_find();
+        entry.trust();
+        assert_eq!(counts(&entry), (15, 0, 0));
     }
 
     #[test]

@@ -21,7 +21,8 @@ use rand::seq::IndexedRandom;
 use self::bucket::Bucket;
 pub use self::bucket::Opening;
 pub use self::entry::{Entry, Proof};
-use self::subnets::{Subnets, limited_prefix, limits};
+pub use self::subnets::limited_prefix;
+use self::subnets::{Subnets, limits};
 use crate::proto::config::{BUCKETS, K, TableConfig};
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::identity::NodeId;
@@ -60,6 +61,8 @@ pub enum Refusal {
     Passing,
     /// Its ID is a member at another endpoint, where it has just answered.
     OtherEndpoint,
+    /// It was a member, and lost its place since it answered no FINDNODE.
+    Unhelpful,
 }
 
 /// What became of a member that failed a check or was taken out.

@@ -37,7 +37,7 @@ impl Subnets {
 }
 
 /// The prefix under which `ip` is limited; `None` when it is exempt.
-pub(super) fn limited_prefix(ip: IpAddr, config: &TableConfig) -> Option<Prefix> {
+pub fn limited_prefix(ip: IpAddr, config: &TableConfig) -> Option<Prefix> {
     match AddressClass::of(ip) {
         AddressClass::Loopback => None,
         AddressClass::Lan if config.exempt_lan => None,

@@ -51,7 +51,7 @@ fn join(world: &mut World, until: u64) {
 fn lookups(world: &mut World, askers: impl Iterator<Item = usize>) -> Vec<(usize, LookupReport)> {
     let (begin, mut count) = (world.now(), 0);
     for (n, asker) in askers.enumerate() {
-        let command = Command::Lookup { target: PublicKey([n as u8 + 1; 64]), until_found: false };
+        let command = Command::Lookup { target: PublicKey([n as u8 + 1; 64]), until_found: false, paths: None };
         world.command(asker, Time(begin.0 + n as u64 * 20_000), CommandId(n as u64), command);
         count = n as u64;
     }
@@ -253,7 +253,7 @@ fn the_dead_that_are_told_of_are_counted() {
     assert!((30..60).all(|node| world.is_running(node, Time(now.0 - 1)) && !world.is_running(node, now)));
     assert!((0..30).all(|node| world.is_running(node, now)));
     for node in 0..30 {
-        let command = Command::Lookup { target: PublicKey([node as u8; 64]), until_found: false };
+        let command = Command::Lookup { target: PublicKey([node as u8; 64]), until_found: false, paths: None };
         world.command(node, now, CommandId(0), command);
     }
     world.run_until(now + std::time::Duration::from_millis(300));

@@ -282,7 +282,7 @@ fn a_stranger_gets_one_ping_and_its_answers_in_its_first_second() {
         }
         net.run(ms(50));
     }
-    let lookup = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let lookup = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
     let hash = net.send_ping(stranger);
     let (_, ping) = net.expect_ping(stranger);
     net.expect_pong(stranger, hash);
@@ -403,7 +403,7 @@ fn neighbors_count_only_when_asked_for() {
     net.run(secs(1));
     assert_eq!(net.dropped(Dropped::Unsolicited), 2);
 
-    let lookup = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let lookup = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
     net.expect_find(peer);
     // Another node cannot answer in its place, and neither can it from another port.
     net.forge(&key(3), addr(A), addr("10.0.0.1:30303"), &big);
@@ -430,7 +430,7 @@ fn hearsay_does_not_change_what_a_node_said_of_itself() {
     ping.from.tcp = 30303;
     let hash = net.send(peer, &Message::Ping(ping));
     net.expect_pong(peer, hash);
-    let lookup = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let lookup = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
     let asked = net.expect_find(peer).1;
     // The liar's first second lasts a little longer, so the peer's answer is late by then.
     net.expect_find(liar);

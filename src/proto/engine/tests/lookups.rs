@@ -117,7 +117,7 @@ fn a_lookup_among_the_dead_ends() {
     let mut net = Net::alone(passive());
     let peer = net.peer(2, addr(A));
     net.bond(peer);
-    let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let id = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
     net.expect_find(peer);
     let nodes: Vec<Contact> = (0..16).map(|n| contact(&key(500 + n), addr(&format!("10.9.0.{n}:30303")))).collect();
     net.send_neighbors(peer, &nodes[..12]);
@@ -141,7 +141,7 @@ fn a_lookup_among_the_dead_ends() {
     net.bond(peer);
     net.deafen(peer, true);
     let begun = net.now;
-    let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let id = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
     let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
     assert_eq!((report.closest.len(), report.took, net.now.since(begun)), (1, ms(200), ms(200)));
     assert!(!report.closest[0].answered, "hearsay is marked as such");
@@ -156,7 +156,7 @@ fn one_of_two_is_silent(net: &mut Net) -> ([usize; 2], CommandId) {
     net.bond(silent);
     net.bond(other);
     net.run(secs(1));
-    let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let id = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
     let (_, asked) = net.expect_find(silent);
     let (_, asked_too) = net.expect_find(other);
     let (late, ping) = net.expect_late_find(silent, &asked);
@@ -220,7 +220,7 @@ fn where_nobody_answers_all_are_waited_for() {
     net.bond(peer);
     net.run(secs(1));
     net.deafen(peer, true);
-    let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let id = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
     let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
     // Until the FINDNODE has failed, and then the PING, which was sent when that was late.
     assert_eq!((report.closest.len(), report.took), (0, secs(1) + ms(50)));
@@ -235,7 +235,7 @@ fn a_partial_answer_is_over_after_about_one_round_trip() {
     for nodes in [0, 1, 12] {
         let nodes: Vec<Contact> = (0..nodes).map(|_| net.peer_contact(peer)).collect();
         let begun = net.now;
-        let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
+        let id = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
         net.expect_find(peer);
         net.send_neighbors(peer, &nodes);
         assert!(matches!(net.reply(0, id), Reply::Lookup(report) if report.trace[0].named == Some(nodes.len() as u8)));
@@ -244,7 +244,7 @@ fn a_partial_answer_is_over_after_about_one_round_trip() {
     // A full answer is over at once.
     let [full, rest] = [vec![net.peer_contact(peer); 12], vec![net.contact(0); 4]];
     let begun = net.now;
-    let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let id = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
     net.expect_find(peer);
     net.send_neighbors(peer, &full);
     net.send_neighbors(peer, &rest);
@@ -260,7 +260,7 @@ fn answers_are_not_mixed_up_when_two_lookups_ask_one_node() {
     net.run(secs(1));
     let dead = |n: u64| contact(&key(500 + n), addr(&format!("10.9.0.{n}:30303")));
     let ids: Vec<_> =
-        (0..6).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false })).collect();
+        (0..6).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false, paths: None })).collect();
     let begun = net.now;
     for n in 0..6u8 {
         let (find, _) = net.expect_find(peer);
@@ -283,7 +283,7 @@ fn those_who_wait_their_turn_at_a_node_that_does_not_answer_fail_with_the_first(
     net.run(secs(1));
     let begun = net.now;
     let ids: Vec<_> =
-        (0..6).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false })).collect();
+        (0..6).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false, paths: None })).collect();
     let (_, first) = net.expect_find(peer);
     let (late, ping) = net.expect_late_find(peer, &first);
     assert_eq!(late, ms(50));
@@ -345,7 +345,7 @@ fn bonded_within_a_lookup(net: &mut Net, teller: usize, n: u64, way: std::time::
     net.delays.insert((here, there), way);
     net.delays.insert((there, here), way);
     let key = *net.peers[stranger].key.public_key();
-    net.command(0, Command::Lookup { target: key, until_found: false });
+    net.command(0, Command::Lookup { target: key, until_found: false, paths: None });
     net.expect_find(teller);
     let named = [net.peer_contact(stranger)];
     net.send_neighbors(teller, &named);
@@ -398,11 +398,11 @@ fn bonding_with_a_peer_that_remembers_us_takes_a_bounded_wait() {
     let mut net = Net::alone(passive());
     let peer = net.peer(2, addr(A));
     let begun = net.now;
-    let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let id = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
     assert!(matches!(net.reply(0, id), Reply::Lookup(report) if report.closest.is_empty()), "nobody is known");
     net.ping_by_hand(peer);
     let begun_again = net.now;
-    let id = net.command(0, Command::Lookup { target: target(1), until_found: false });
+    let id = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
     let (_, ping) = net.expect_ping(peer);
     net.send_pong(peer, ping.hash);
     let (_, find) = net.expect_find(peer);
@@ -411,7 +411,7 @@ fn bonding_with_a_peer_that_remembers_us_takes_a_bounded_wait() {
     net.reply(0, id);
     // It answered, so it does remember us: the next request needs no ceremony.
     let again = net.now;
-    net.command(0, Command::Lookup { target: target(2), until_found: false });
+    net.command(0, Command::Lookup { target: target(2), until_found: false, paths: None });
     let (_, find) = net.expect_find(peer);
     assert_eq!(find.at.since(again), DELAY);
     net.send_neighbors(peer, &[]);
@@ -466,7 +466,7 @@ fn a_replacement_that_forgot_us_is_bonded_again_too() {
 fn a_lookup_until_found_ends_with_the_answer_of_the_node() {
     let mut net = joined(40);
     for wanted in [5, 25] {
-        let id = net.command(0, Command::Lookup { target: *net.nodes[wanted].key.public_key(), until_found: true });
+        let id = net.command(0, Command::Lookup { target: *net.nodes[wanted].key.public_key(), until_found: true, paths: None });
         let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
         assert_eq!(report.closest[0].contact, net.contact(wanted));
         assert!(report.closest[0].answered);
@@ -485,7 +485,7 @@ fn a_node_that_is_looked_for_is_pinged_at_once_and_asked_for_nobody() {
     }
     net.run(secs(1));
     let key = *net.peers[wanted].key.public_key();
-    let id = net.command(0, Command::Lookup { target: key, until_found: true });
+    let id = net.command(0, Command::Lookup { target: key, until_found: true, paths: None });
     for other in others {
         net.expect_find(other);
     }
@@ -563,13 +563,13 @@ fn commands_and_their_failures() {
     }
     // As many lookups as may be.
     let lookups: Vec<_> =
-        (0..2).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false })).collect();
-    assert_eq!(failure(&mut net, Command::Lookup { target: target(3), until_found: false }), CommandError::Busy);
+        (0..2).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false, paths: None })).collect();
+    assert_eq!(failure(&mut net, Command::Lookup { target: target(3), until_found: false, paths: None }), CommandError::Busy);
     net.deafen(peer, true);
     for id in lookups {
         assert!(matches!(net.reply(0, id), Reply::Lookup(_)));
     }
-    let id = net.command(0, Command::Lookup { target: target(3), until_found: false });
+    let id = net.command(0, Command::Lookup { target: target(3), until_found: false, paths: None });
     assert!(matches!(net.reply(0, id), Reply::Lookup(_)), "there is room again");
     // Other keys at one address: four requests at a time.
     let ids: Vec<_> =

@@ -255,7 +255,7 @@ impl Net {
     }
 
     pub(super) fn lookup(&mut self, at: usize, target: PublicKey) -> LookupReport {
-        let id = self.command(at, Command::Lookup { target, until_found: false });
+        let id = self.command(at, Command::Lookup { target, until_found: false, paths: None });
         match self.reply(at, id) {
             Reply::Lookup(report) => report,
             other => panic!("{other:?}"),

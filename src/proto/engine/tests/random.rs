@@ -254,7 +254,7 @@ impl World {
                 let command = match self.rng.random_range(0..5) {
                     0 => Command::Ping(contact),
                     1 | 2 => Command::RequestRecord(contact),
-                    _ => Command::Lookup { target: contact.key, until_found: self.rng.random_bool(0.5) },
+                    _ => Command::Lookup { target: contact.key, until_found: self.rng.random_bool(0.5), paths: None },
                 };
                 self.commands += 1;
                 if !matches!(command, Command::Lookup { .. }) {

@@ -19,7 +19,7 @@ fn acquainted() -> (Net, usize) {
 }
 
 fn start_lookup(net: &mut Net) -> CommandId {
-    net.command(0, Command::Lookup { target: target(1), until_found: false })
+    net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None })
 }
 
 fn report(net: &mut Net, id: CommandId) -> LookupReport {

@@ -92,7 +92,7 @@ impl<C: Contacts> Engine<C> {
                 self.set_refresh(None);
                 self.upkeep.refresh_every = Duration::ZERO;
                 let target = *self.local_key();
-                if self.start_lookup(now, target, Origin::Itself, None).is_none() {
+                if self.start_lookup(now, target, Origin::Itself).is_none() {
                     self.set_refresh(Some(now + self.config.refresh.min));
                 }
             }
@@ -309,6 +309,9 @@ impl<C: Contacts> Engine<C> {
 
     /// Why a node could become a member at once, if it could.
     pub(super) fn opening(&self, now: Time, node: NodeRef) -> Option<Opening> {
+        if self.is_shut_out(node) {
+            return None;
+        }
         let opening = self.table.opening(self.contacts.id(node), now, &self.contacts, &self.config.table)?;
         self.table.admits_network(node, &self.contacts, &self.config.table).then_some(opening)
     }

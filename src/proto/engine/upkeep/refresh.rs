@@ -35,9 +35,9 @@ impl<C: Contacts> Engine<C> {
         }
         // Our own neighbourhood, which only we look for so closely, and some other places.
         let own = *self.local_key();
-        let mut started = self.start_lookup(now, own, Origin::Itself, None).is_some();
+        let mut started = self.start_lookup(now, own, Origin::Itself).is_some();
         for target in self.refresh_targets(now) {
-            started |= self.start_lookup(now, target, Origin::Refresh, None).is_some();
+            started |= self.start_lookup(now, target, Origin::Refresh).is_some();
         }
         if !started {
             self.set_refresh(Some(now + self.config.refresh.min));

@@ -44,7 +44,16 @@ impl Network {
         nodes
     }
 
-    /// What a node answers to FINDNODE.
+    /// What a node says: a liar names the nearest liars of all.
+    fn told_by(&self, node: NodeRef, target: &NodeId, weather: &Weather) -> Vec<NodeRef> {
+        if weather.liars.contains(&node) {
+            self.nearest(weather.liars.iter().copied().filter(|liar| *liar != node), target)
+        } else {
+            self.answer(node, target)
+        }
+    }
+
+    /// What an honest node answers to FINDNODE.
     fn answer(&self, node: NodeRef, target: &NodeId) -> Vec<NodeRef> {
         self.nearest(self.tables[node.0 as usize].iter().copied(), target)
     }
@@ -53,9 +62,9 @@ impl Network {
     /// with some late; the dead never answer.
     fn look_up(&self, asker: NodeRef, target: NodeId, weather: &Weather, rng: &mut StdRng) -> Lookup {
         let config = LookupConfig::default();
-        let mut lookup = Lookup::new(target, K);
+        let mut lookup = Lookup::new(target, K, weather.paths);
         for node in self.answer(asker, &target) {
-            lookup.add(node, 1, &self.contacts, &config);
+            lookup.add_own(node, &self.contacts, &config);
         }
         let mut under_way = vec![];
         while !lookup.is_done(&config) {
@@ -68,9 +77,8 @@ impl Network {
                 assert!(lookup.on_failure(node));
             } else {
                 assert!(lookup.on_response(node));
-                let depth = lookup.get(node).unwrap().depth + 1;
-                for told in self.answer(node, &target).into_iter().filter(|told| *told != asker) {
-                    lookup.add(told, depth, &self.contacts, &config);
+                for told in self.told_by(node, &target, weather).into_iter().filter(|told| *told != asker) {
+                    lookup.add_named(told, node, &self.contacts, &config);
                 }
             }
         }
@@ -82,6 +90,14 @@ impl Network {
 struct Weather {
     in_order: bool,
     dead: BTreeSet<NodeRef>,
+    liars: BTreeSet<NodeRef>,
+    paths: usize,
+}
+
+impl Weather {
+    fn new(in_order: bool) -> Self {
+        Self { in_order, dead: BTreeSet::new(), liars: BTreeSet::new(), paths: 1 }
+    }
 }
 
 /// What came of some lookups from random nodes to random targets.
@@ -99,7 +115,7 @@ fn run(size: usize, seed: u64, in_order: bool, dead_share: f64, lookups: usize) 
     let mut rng = StdRng::seed_from_u64(seed);
     let network = Network::new(size, &mut rng);
     let dead = network.nodes().filter(|_| rng.random_bool(dead_share)).collect();
-    let weather = Weather { in_order, dead };
+    let weather = Weather { dead, ..Weather::new(in_order) };
     let (mut hops, mut missed, mut missing) = (0, 0, 0);
     for at in 0..lookups {
         let asker = NodeRef(rng.random_range(0..size as u32));
@@ -148,6 +164,35 @@ fn lookups_find_the_nearest_of_the_living() {
     assert!(missing < 3 * 150 * K / 10, "{missing} of {}", 3 * 150 * K);
 }
 
+#[test]
+fn sybil_lab() {
+    for size in [1000, 4000] {
+      let mut rng = StdRng::seed_from_u64(7);
+      let network = Network::new(size, &mut rng);
+      for share in [0.1, 0.2, 0.33, 0.5] {
+        let mut order: Vec<NodeRef> = network.nodes().collect();
+        order.shuffle(&mut rng);
+        let liars: BTreeSet<NodeRef> = order.iter().copied().take((size as f64 * share) as usize).collect();
+        let honest: Vec<NodeRef> = order.iter().copied().filter(|n| !liars.contains(n)).collect();
+        for paths in [1, 2, 4, 8] {
+            let weather = Weather { liars: liars.clone(), paths, ..Weather::new(true) };
+            let (mut found, mut asked) = (0, 0);
+            let mut rng = StdRng::seed_from_u64(9);
+            let count = 400;
+            for _ in 0..count {
+                let asker = *honest.choose(&mut rng).unwrap();
+                let target = NodeId(rng.random());
+                let lookup = network.look_up(asker, target, &weather, &mut rng);
+                let best = network.nearest(honest.iter().copied().filter(|n| *n != asker), &target)[0];
+                found += usize::from(lookup.nearest_alive().any(|c| c.node == best));
+                asked += lookup.asked();
+            }
+            eprintln!("{size} {share} paths {paths}: found {:.4}, asked {:.1}", found as f64 / count as f64, asked as f64 / count as f64);
+        }
+      }
+    }
+}
+
 /// Invariants of a lookup between any two actions.
 fn check(world: &World, k: usize) {
     let (lookup, config) = (&world.lookup, &world.config);
@@ -179,7 +224,7 @@ fn random_answers_break_no_invariant_and_every_lookup_ends() {
         let mut rng = StdRng::seed_from_u64(seed);
         let k = *[1, 3, 16].choose(&mut rng).unwrap();
         let mut world = World::new();
-        world.lookup = Lookup::new(TARGET, k);
+        world.lookup = Lookup::new(TARGET, k, 1);
         world.config.alpha = rng.random_range(1..=4);
         world.config.max_candidates = rng.random_range(k..k + 20);
         world.config.max_queries = *[5, 50, 256].choose(&mut rng).unwrap();
