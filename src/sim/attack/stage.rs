@@ -168,7 +168,7 @@ impl Stage {
     /// Has the victim make a lookup now.
     pub(super) fn look_up(&mut self, target: PublicKey) {
         if let Some(victim) = &mut self.victim {
-            let command = Command::Lookup { target, until_found: false };
+            let command = Command::Lookup { target, until_found: false, paths: None };
             victim.handle_command(Time(self.now), CommandId(self.seq), command);
         }
         self.drain();

@@ -167,29 +167,33 @@ fn lookups_find_the_nearest_of_the_living() {
 #[test]
 fn sybil_lab() {
     for size in [1000, 4000] {
-      let mut rng = StdRng::seed_from_u64(7);
-      let network = Network::new(size, &mut rng);
-      for share in [0.1, 0.2, 0.33, 0.5] {
-        let mut order: Vec<NodeRef> = network.nodes().collect();
-        order.shuffle(&mut rng);
-        let liars: BTreeSet<NodeRef> = order.iter().copied().take((size as f64 * share) as usize).collect();
-        let honest: Vec<NodeRef> = order.iter().copied().filter(|n| !liars.contains(n)).collect();
-        for paths in [1, 2, 4, 8] {
-            let weather = Weather { liars: liars.clone(), paths, ..Weather::new(true) };
-            let (mut found, mut asked) = (0, 0);
-            let mut rng = StdRng::seed_from_u64(9);
-            let count = 400;
-            for _ in 0..count {
-                let asker = *honest.choose(&mut rng).unwrap();
-                let target = NodeId(rng.random());
-                let lookup = network.look_up(asker, target, &weather, &mut rng);
-                let best = network.nearest(honest.iter().copied().filter(|n| *n != asker), &target)[0];
-                found += usize::from(lookup.nearest_alive().any(|c| c.node == best));
-                asked += lookup.asked();
+        let mut rng = StdRng::seed_from_u64(7);
+        let network = Network::new(size, &mut rng);
+        for share in [0.1, 0.2, 0.33, 0.5] {
+            let mut order: Vec<NodeRef> = network.nodes().collect();
+            order.shuffle(&mut rng);
+            let liars: BTreeSet<NodeRef> = order.iter().copied().take((size as f64 * share) as usize).collect();
+            let honest: Vec<NodeRef> = order.iter().copied().filter(|n| !liars.contains(n)).collect();
+            for paths in [1, 2, 4, 8] {
+                let weather = Weather { liars: liars.clone(), paths, ..Weather::new(true) };
+                let (mut found, mut asked) = (0, 0);
+                let mut rng = StdRng::seed_from_u64(9);
+                let count = 400;
+                for _ in 0..count {
+                    let asker = *honest.choose(&mut rng).unwrap();
+                    let target = NodeId(rng.random());
+                    let lookup = network.look_up(asker, target, &weather, &mut rng);
+                    let best = network.nearest(honest.iter().copied().filter(|n| *n != asker), &target)[0];
+                    found += usize::from(lookup.nearest_alive().any(|c| c.node == best));
+                    asked += lookup.asked();
+                }
+                eprintln!(
+                    "{size} {share} paths {paths}: found {:.4}, asked {:.1}",
+                    found as f64 / count as f64,
+                    asked as f64 / count as f64
+                );
             }
-            eprintln!("{size} {share} paths {paths}: found {:.4}, asked {:.1}", found as f64 / count as f64, asked as f64 / count as f64);
         }
-      }
     }
 }
 
