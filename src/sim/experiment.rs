@@ -5,13 +5,14 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::attack::Sybils;
 use super::churn::Lives;
 use super::network::{NatKind, Network, Partition};
 use super::outcome::{Outcome, Outcomes};
-use super::population::{Population, node_of};
+use super::population::{Population, node_of, number};
 use super::probes::Probes;
 use super::random::mix;
-use super::report::{Census, KindRate, Report, Summary};
+use super::report::{Census, KindRate, Report, Summary, SybilFigures};
 use super::setup::{Course, Fill, Setup, SetupError, Target, micros};
 use super::truth::Truth;
 use super::world::{Fidelity, SETTLED, Traffic, World};
@@ -41,13 +42,13 @@ impl Setup {
         let sign = self.fidelity == Fidelity::Wire;
         let population = Arc::new(Population::new(self.population(), self.seed, sign, self.threads));
         let network = Network { partition: self.split().or(self.network.partition), ..self.network.clone() };
-        let world = World::new(population, self.config(), network, self.fidelity, self.seed, self.threads);
+        let bootnodes = (0..self.population()).take_while(|&node| self.is_bootnode(node)).count();
+        let sybils = (self.sybils > 0.0).then(|| Sybils::choose(&population, self.sybils, bootnodes, self.seed));
+        let mut world = World::new(population, self.config(), network, self.fidelity, self.seed, self.threads);
+        world.set_sybils(sybils);
         let lasts = self.lookups as u64 * self.pace() + SETTLE;
         let lives = match self.course {
-            Course::Churn(sessions) => {
-                let always = (0..self.population()).take_while(|&node| self.is_bootnode(node)).count();
-                Some(Lives::new(sessions, self.population(), always, lasts, self.seed))
-            }
+            Course::Churn(sessions) => Some(Lives::new(sessions, self.population(), bootnodes, lasts, self.seed)),
             Course::Quiet | Course::Split { .. } => None,
         };
         let mut run = Run { setup: self, world, progress, lives, probes: Probes::default() };
@@ -134,13 +135,15 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
         drop(alive);
         let mut outcomes = Outcomes::new(setup.lookups, setup.pace());
         let lives = self.lives.take();
+        let sybils = self.world.sybils().cloned();
         self.advance(begin.0 + lasts, "lookups", setup.lookups, |ended, asker, report| {
             let until = ended.0.saturating_sub(begin.0);
             let from = until.saturating_sub(micros(report.took));
             let stayed = |node: u32| lives.as_ref().is_none_or(|lives| lives.run(node as usize, from, until));
             // Those whom an address translator hides from strangers cannot be found, and are no part of the truth.
-            let counts = |node: u32| node as usize != asker && setup.is_open(node) && stayed(node);
-            judge(report, setup.k, &truth, counts)
+            let is_sybil = |node: u32| is_sybil(sybils.as_ref(), node);
+            let counts = |node: u32| node as usize != asker && setup.is_open(node) && stayed(node) && !is_sybil(node);
+            judge(report, setup.k, &truth, counts, is_sybil)
         })
         .into_iter()
         .for_each(|(number, outcome)| outcomes.note(number, outcome));
@@ -168,7 +171,9 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
     fn lookup(&self, number: usize, after: u64, alive: &[usize], rng: &mut StdRng) -> (usize, PublicKey) {
         let population = self.world.population();
         let middle = self.setup.nodes / 2;
-        let asker = self.somebody(after.saturating_sub(ASKER_SINCE), after + ASKER_STAYS, alive, rng, |_| true);
+        let asker = self.somebody(after.saturating_sub(ASKER_SINCE), after + ASKER_STAYS, alive, rng, |node| {
+            !is_sybil(self.world.sybils(), node as u32)
+        });
         let across = matches!(self.setup.course, Course::Split { .. }) && number.is_multiple_of(2);
         if across || self.setup.target == Target::Node {
             let there = |node: usize| !across || (node < middle) != (asker < middle);
@@ -224,6 +229,25 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
         judged
     }
 
+    fn sybils(&self, sybils: &Sybils, outcomes: &Outcomes) -> SybilFigures {
+        let (mut entries, mut theirs) = (0u64, 0u64);
+        for node in (0..self.setup.population()).filter(|&node| !sybils.contains(node as u32)) {
+            for (_, entry) in self.world.engine(node).into_iter().flat_map(|engine| engine.table().entries()) {
+                entries += 1;
+                theirs += u64::from(sybils.contains(number(entry.node) as u32));
+            }
+        }
+        let sum = |of: fn((usize, usize)) -> usize| {
+            outcomes.values(|outcome| Some(of(outcome.found) as f64)).into_iter().sum::<f64>()
+        };
+        SybilFigures {
+            nodes: sybils.len(),
+            in_tables: theirs as f64 / entries.max(1) as f64,
+            in_results: sum(|(_, theirs)| theirs) / sum(|(found, _)| found).max(1.0),
+            captured: outcomes.share(|outcome| outcome.found.0 == outcome.found.1),
+        }
+    }
+
     fn report(mut self, begin: Time, before: &Traffic, outcomes: &Outcomes) -> Report {
         let (setup, now, traffic) = (self.setup, self.world.now(), self.world.traffic());
         let census = Census::take(&self.world, setup.k, setup.seed);
@@ -249,27 +273,41 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
             simulated_seconds: (now.0 - before_all) as f64 / 1e6,
             census,
             moments: outcomes.moments(),
+            sybils: self.world.sybils().map(|sybils| self.sybils(sybils, outcomes)),
             joiners: std::mem::take(&mut self.probes).report(),
         }
     }
+}
+
+fn is_sybil(sybils: Option<&Sybils>, node: u32) -> bool {
+    sybils.is_some_and(|sybils| sybils.contains(node))
 }
 
 /// Compares a lookup with the truth: the nearest of the nodes that count.
 ///
 /// Others that have answered, such as nodes behind a translator that the asker happens to know, are no mistakes, but take
 /// places among the k that a lookup brings.
-fn judge(report: &LookupReport, k: usize, truth: &Truth, counts: impl Fn(u32) -> bool) -> Outcome {
+fn judge(
+    report: &LookupReport,
+    k: usize,
+    truth: &Truth,
+    counts: impl Fn(u32) -> bool,
+    is_sybil: impl Fn(u32) -> bool,
+) -> Outcome {
     let mut expected = truth.closest_where(&report.target.node_id(), k, &counts);
     let answered = report.closest.iter().filter(|found| found.answered);
     let found = answered.filter_map(|found| node_of(found.contact.endpoint.udp_addr())).map(|node| node as u32);
     let (found, others): (Vec<u32>, Vec<u32>) = found.partition(|&node| counts(node));
     expected.truncate(k - others.len().min(k));
+    let sybils = others.iter().filter(|&&node| is_sybil(node)).count();
     Outcome {
         closest: !found.is_empty() && found.first() == expected.first(),
-        all: found == expected,
+        // Where others have all the places nobody is expected, and nobody was found.
+        all: !found.is_empty() && found == expected,
         hops: report.hops(),
         queries: report.queries,
         took_ms: report.took.as_secs_f64() * 1000.0,
+        found: (found.len() + others.len(), sybils),
     }
 }
 

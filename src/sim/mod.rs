@@ -12,6 +12,7 @@
 //! # Ok::<(), kadnode::sim::SetupError>(())
 //! ```
 
+pub mod attack;
 mod census;
 mod churn;
 mod experiment;
@@ -37,7 +38,7 @@ pub use population::{MAX_NODES, PORT, Population, Shared};
 /// For the benchmark of the queue alone.
 #[doc(hidden)]
 pub use queue::{BucketQueue, Timed};
-pub use report::{BucketFill, Census, Joiners, KindRate, Moment, Report, Summary};
+pub use report::{BucketFill, Census, Joiners, KindRate, Moment, Report, Summary, SybilFigures};
 pub use scenario::{SCENARIOS, Scenario};
 pub use setup::{Arrivals, Contacts, Course, Fill, Setup, SetupError, Target};
 pub use truth::Truth;

@@ -12,6 +12,8 @@ pub(super) struct Outcome {
     pub(super) hops: Option<u8>,
     pub(super) queries: u32,
     pub(super) took_ms: f64,
+    /// Nodes that it found and that answered, and how many of them are Sybils.
+    pub(super) found: (usize, usize),
 }
 
 /// Of all lookups of an experiment, in the order in which they began.
@@ -82,7 +84,10 @@ mod tests {
         let mut outcomes = Outcomes::new(150, 2_000_000);
         for number in 0..149 {
             let closest = number >= 5;
-            outcomes.note(number, Outcome { closest, all: false, hops: Some(1), queries: 20, took_ms: 250.0 });
+            outcomes.note(
+                number,
+                Outcome { closest, all: false, hops: Some(1), queries: 20, took_ms: 250.0, found: (16, 0) },
+            );
         }
         let moments = outcomes.moments();
         assert_eq!(moments.len(), 60);

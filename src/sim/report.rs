@@ -73,6 +73,8 @@ pub struct Report {
     pub census: Census,
     /// How the lookups fared in the course of time.
     pub moments: Vec<Moment>,
+    /// What Sybils came to; without Sybils, none.
+    pub sybils: Option<SybilFigures>,
     /// How soon joiners were found; without joiners, none.
     pub joiners: Option<Joiners>,
 }
@@ -86,6 +88,19 @@ pub struct KindRate {
     pub messages: f64,
     /// Bytes a node a minute, as on the wire without the headers of UDP and IP.
     pub bytes: f64,
+}
+
+/// Sybils in a network.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SybilFigures {
+    /// How many there are.
+    pub nodes: usize,
+    /// Share of the entries of the honest nodes' tables that are Sybils, at the end.
+    pub in_tables: f64,
+    /// Share of the nodes that lookups found and that answered.
+    pub in_results: f64,
+    /// Share of the lookups that found no honest node.
+    pub captured: f64,
 }
 
 /// The tables of all nodes that run, at one moment.

@@ -94,6 +94,10 @@ pub struct Setup {
     /// Share of the nodes that fall silent at the moment at which the lookups begin. They stand in the tables then, and
     /// answer no longer.
     pub dead: f64,
+    /// Share of the nodes that are Sybils from the beginning, the bootnodes not among them: each a member of the network at
+    /// an address of its own, which keeps to the protocol, but answers FINDNODE with those Sybils that are nearest to the
+    /// target. They make no lookups of those that are counted, and count as nodes that no lookup is after.
+    pub sybils: f64,
     /// The time over which the lookups are evenly spread. `None`: one each 5 ms.
     pub watch: Option<Duration>,
     /// Joiners whose keys are looked up while they join, to see how soon they are found. It takes [`Fill::Join`] and no
@@ -131,6 +135,7 @@ impl Default for Setup {
             network: Network::new(Latency::Uniform { low: 25.0, high: 75.0 }),
             course: Course::Quiet,
             dead: 0.0,
+            sybils: 0.0,
             watch: None,
             probes: 0,
             alpha: 3,
@@ -157,6 +162,9 @@ pub enum SetupError {
     /// Not a share.
     #[error("the share of the dead is a share from 0 to below 1, not {0}")]
     Dead(f64),
+    /// Not a share that leaves anybody.
+    #[error("the share of the Sybils is a share from 0 to 0.9, not {0}")]
+    Sybils(f64),
     /// Too short, or too long to be simulated.
     #[error("{0} has to be from 1 second to 30 days, not {seconds} s", seconds = _1.as_secs_f64())]
     Time(&'static str, Duration),
@@ -194,6 +202,9 @@ impl Setup {
         }
         if !(0.0..1.0).contains(&self.dead) {
             return Err(SetupError::Dead(self.dead));
+        }
+        if !(0.0..=0.9).contains(&self.sybils) {
+            return Err(SetupError::Sybils(self.sybils));
         }
         if !self.arrivals.bootnodes_after.is_zero() {
             check_time("the time until the bootnodes start", self.arrivals.bootnodes_after)?;
@@ -299,6 +310,7 @@ mod tests {
         assert_eq!(refused(|s| s.lookups = 0), "the number of lookups has to be at least 1");
         assert_eq!(refused(|s| s.network.loss = 1.0), "the loss is a share from 0 to below 1, not 1");
         assert_eq!(refused(|s| s.dead = -0.1), "the share of the dead is a share from 0 to below 1, not -0.1");
+        assert_eq!(refused(|s| s.sybils = 1.0), "the share of the Sybils is a share from 0 to 0.9, not 1");
         assert_eq!(refused(|s| s.alpha = 0), "the setting lookup.alpha is 0; it has to be at least 1");
         assert_eq!(refused(|s| s.paths = 9), "the setting lookup.paths is 9; a lookup goes along 1 to 8 paths");
         assert_eq!(refused(|s| s.k = 17), "the setting table.k is 17; a FINDNODE is answered with at most 16 nodes");

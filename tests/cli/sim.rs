@@ -34,7 +34,7 @@ fn a_simulation_repeats_on_any_number_of_threads_and_at_both_fidelities() {
 fn what_cannot_be_simulated_is_refused_in_a_sentence() {
     let home = Home::new();
     let refused = |args: &[&str]| failure(home.path(), &[&["sim"], args].concat());
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["--nodes", "0"], "error: a network has from 2 to 16777216 nodes, not 0\n"),
         (&["--alpha", "0"], "error: the setting lookup.alpha is 0; it has to be at least 1\n"),
         (&["--k", "17"], "error: the setting table.k is 17; a FINDNODE is answered with at most 16 nodes\n"),
@@ -43,6 +43,13 @@ fn what_cannot_be_simulated_is_refused_in_a_sentence() {
         (&["--loss", "-0.1"], "error: the loss is a share from 0 to below 1, not -0.1\n"),
         (&["--jitter", "-1"], "error: the jitter is from 0 to 60000 milliseconds, not -1\n"),
         (&["--dead", "1.5"], "error: the share of the dead is a share from 0 to below 1, not 1.5\n"),
+        (&["--sybils", "0.95"], "error: the share of the Sybils is a share from 0 to 0.9, not 0.95\n"),
+        (&["eclipse", "--runs", "0"], "error: the number of runs has to be from 1 to 1000000, not 0\n"),
+        (&["eclipse", "--nodes", "5"], "error: the number of honest nodes has to be from 16 to 1000000, not 5\n"),
+        (
+            &["--nodes", "50", "eclipse"],
+            "error: the subcommand 'eclipse' cannot be used with '--nodes <N>' (see --help)\n",
+        ),
         (&["--settle", "0"], "error: the time to settle has to be from 1 second to 30 days, not 0 s\n"),
         (&["--watch", "0"], "error: the time of the lookups has to be from 1 second to 30 days, not 0 s\n"),
         (&["--scenario", "churn", "--dead", "0.1"], "error: nodes that come and go cannot be dead as well\n"),
@@ -85,6 +92,49 @@ fn options_take_the_place_of_what_the_scenario_says() {
     assert!(dead["census"]["running"].as_u64().is_some_and(|running| (45..60).contains(&running)));
     assert_eq!(json(&home, &["--loss", "0.2"])["event_hash"], json(&home, &["--loss", "0.2"])["event_hash"]);
     assert_ne!(json(&home, &["--loss", "0.2"])["event_hash"], json(&home, &[])["event_hash"]);
+}
+
+#[test]
+fn sybils_are_reported_where_there_are_any() {
+    let home = Home::new();
+    let report = json(&home, &["--fill", "warm", "--sybils", "0.25"]);
+    assert_eq!(report["sybils"]["nodes"], 15);
+    assert!(report["sybils"]["in_tables"].as_f64().is_some_and(|share| (0.15..0.35).contains(&share)));
+    assert_eq!(report["sybils"]["none_honest"], 0.0, "there are fewer of them than a result holds");
+    assert_eq!(json(&home, &["--fill", "warm"])["sybils"], Value::Null);
+}
+
+#[test]
+fn an_eclipse_is_reported_and_its_check_decides_the_exit_code() {
+    let home = Home::new();
+    let small = ["sim", "eclipse", "--nodes", "1000", "--lasts", "600", "--runs", "2", "--check"];
+    let with = |more: &[&str]| output(home.path(), &[&small, more].concat());
+    let (code, stdout, stderr) = with(&["--json", "--threads", "2"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let report: Value = serde_json::from_str(&stdout).expect("one JSON object");
+    assert_eq!((&report["identities"], &report["addresses"], &report["allowed"]), (&272.into(), &2.into(), &20.into()));
+    assert_eq!(report["failed_seeds"], Value::Array(vec![]));
+    let moments = report["moments"].as_array().unwrap();
+    assert_eq!(moments.len(), 4);
+    assert!(moments.iter().all(|moment| moment["attackers_most"].as_f64().is_some_and(|most| most <= 20.0)));
+    assert_eq!((&moments[3]["lookups"]["count"], &moments[3]["lookups"]["none_honest"]), (&40.0.into(), &0.0.into()));
+    assert_eq!(report["runs"][1]["seed"], 2);
+
+    let (code, stdout, stderr) = with(&["--limits", "off"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(
+        stdout.starts_with("attack                 272 identities at 2 addresses ping each 60 s for 600 s\n"),
+        "{stdout}"
+    );
+    assert!(stdout.contains("2 as they ought to be"), "{stdout}");
+    // One identity a bucket is not enough for most of a table.
+    let (code, stdout, stderr) = with(&["--limits", "off", "--per-bucket", "1"]);
+    assert!(code == Some(1) && stdout.contains("0 as they ought to be"), "{stdout}");
+    assert_eq!(
+        stderr,
+        "error: 2 of 2 runs failed, seeds 1, 2: the attackers did not get most of the table, so that the experiment shows \
+         nothing\n"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `kadnode sim`: lookups in a simulated network.
 
+mod eclipse;
 mod output;
 
 use std::io::Write as _;
@@ -24,6 +25,8 @@ Examples:
   kadnode sim --scenario half-die --nodes 500
   kadnode sim --nodes 100000 --fill warm --lookups 20000 --threads 2 --json
   kadnode sim --scenario partition --plot plots
+  kadnode sim --nodes 10000 --fill warm --sybils 0.2
+  kadnode sim eclipse --runs 20 --check
 
 Options given here change the scenario; the defaults shown are those of `steady`.
 
@@ -32,8 +35,10 @@ the same result, on any number of threads: the event hash tells.";
 
 /// Simulate a network, make lookups in it, and count their hops.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true, args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    attack: Option<Attack>,
     /// What happens in the network; --list says what each one is [default: steady]
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(SCENARIOS.iter().map(|s| s.name)))]
     scenario: Option<String>,
@@ -86,6 +91,9 @@ pub(super) struct Args {
     /// Share of the nodes that stand in the tables and no longer answer when the lookups begin, 0 to below 1 [default: 0]
     #[arg(long, value_name = "SHARE")]
     dead: Option<f64>,
+    /// Share of the nodes that are Sybils, 0 to 0.9: they keep to the protocol, but name one another only [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    sybils: Option<f64>,
     /// Concurrent requests of a lookup [default: 3]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     alpha: Option<usize>,
@@ -110,6 +118,11 @@ pub(super) struct Args {
     json: bool,
     #[command(flatten)]
     pub(super) log: LogArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Attack {
+    Eclipse(eclipse::Args),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -168,6 +181,7 @@ impl Args {
         replace(&mut setup.network.duplicate, self.duplicate);
         replace(&mut setup.network.reorder, self.reorder);
         replace(&mut setup.dead, self.dead);
+        replace(&mut setup.sybils, self.sybils);
         replace(&mut setup.alpha, self.alpha);
         replace(&mut setup.paths, self.paths);
         replace(&mut setup.k, self.k);
@@ -185,6 +199,9 @@ impl Args {
     reason = "the report says how long the simulation took; nothing in it depends on that"
 )]
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(Attack::Eclipse(args)) = &args.attack {
+        return eclipse::run(args);
+    }
     if args.list {
         return print(&list());
     }

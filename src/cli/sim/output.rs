@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::sim::{Joiners, Moment, Report, Scenario, Summary};
+use crate::sim::{Joiners, Moment, Report, Scenario, Summary, SybilFigures};
 
 /// What the simulation cost, as the system tells.
 pub(super) struct Cost {
@@ -69,6 +69,14 @@ pub(super) fn as_text(scenario: &Scenario, report: &Report, cost: &Cost) -> Stri
     if let Some(joiners) = &report.joiners {
         lines.push(("joiners", joined(joiners)));
     }
+    if let Some(sybils) = &report.sybils {
+        let SybilFigures { nodes, in_tables, in_results, captured } = *sybils;
+        let (tables, results, captured) = (percent(in_tables), percent(in_results), percent(captured));
+        lines.push((
+            "Sybils",
+            format!("{nodes}; {tables} of the honest tables, {results} of what was found; {captured} of the lookups found nobody else"),
+        ));
+    }
     lines.push((
         "tables",
         format!(
@@ -110,6 +118,14 @@ pub(super) fn as_json(scenario: &Scenario, report: &Report, cost: &Cost) -> Stri
         let found = joiners.found.iter().map(|(age, share)| json!({ "age_seconds": age, "found": share }));
         json!({ "found": found.collect::<Vec<_>>(), "seconds_to_95": joiners.seconds_to_95 })
     });
+    let sybils = report.sybils.as_ref().map(|sybils| {
+        json!({
+            "nodes": sybils.nodes,
+            "in_tables": sybils.in_tables,
+            "in_results": sybils.in_results,
+            "none_honest": sybils.captured,
+        })
+    });
     let kinds = report
         .per_minute
         .iter()
@@ -129,6 +145,7 @@ pub(super) fn as_json(scenario: &Scenario, report: &Report, cost: &Cost) -> Stri
         "seconds_to_99": seconds_to(&report.moments, 0.99),
         "moments": moments.collect::<Vec<_>>(),
         "joiners": joiners,
+        "sybils": sybils,
         "census": {
             "running": census.running,
             "entries": summary(&census.entries),
@@ -199,7 +216,7 @@ fn joined(joiners: &Joiners) -> String {
 }
 
 /// A share, with as many digits as it takes to tell it from all.
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     if share == 0.0 || share == 1.0 { format!("{percent:.0} %") } else { format!("{percent:.2} %") }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use self::event::{Event, What};
 use self::lives::Lives;
 use self::shard::Shard;
+use super::attack::Sybils;
 use super::network::Network;
 use super::population::{Population, Shared};
 use super::random::{mix, unit};
@@ -35,7 +36,7 @@ pub enum Fidelity {
 }
 
 /// The Unix time at the start of every simulation, in microseconds: 1 January 2027.
-const EPOCH_UNIX_MICROS: u64 = 1_798_761_600_000_000;
+pub(super) const EPOCH_UNIX_MICROS: u64 = 1_798_761_600_000_000;
 
 /// An engine in the simulation.
 pub type SimEngine = Engine<Shared>;
@@ -82,6 +83,8 @@ struct Common {
     fidelity: Fidelity,
     network: Network,
     lives: Lives,
+    /// Who answers FINDNODE with its own kind; `None` when nobody does.
+    sybils: Option<Sybils>,
     seed: u64,
 }
 
@@ -107,8 +110,18 @@ impl World {
         let count = threads.clamp(1, population.len().max(1));
         let shards = (0..count).map(|at| Shard::new(at, count, population.len(), width)).collect();
         let lives = Lives::new(population.len());
-        let common = Common { population, config: Arc::new(config), fidelity, network, lives, seed };
+        let common = Common { population, config: Arc::new(config), fidelity, network, lives, sybils: None, seed };
         Self { common, shards, now: Time::ZERO, commands: 0 }
+    }
+
+    /// Makes some of the nodes Sybils, from now on.
+    pub(super) fn set_sybils(&mut self, sybils: Option<Sybils>) {
+        self.common.sybils = sybils;
+    }
+
+    /// The Sybils, if there are any.
+    pub(super) fn sybils(&self) -> Option<&Sybils> {
+        self.common.sybils.as_ref()
     }
 
     /// The time that has been reached.

@@ -9,8 +9,9 @@ use super::event::{Event, Ports, What};
 use super::{Common, Fidelity, SETTLED, SimEngine, Traffic};
 use crate::proto::contacts::NodeRef;
 use crate::proto::engine::{CommandId, Output, Reply, Transmit};
+use crate::proto::identity::NodeId;
 use crate::proto::time::Time;
-use crate::proto::wire::{Hash, Message, Opened};
+use crate::proto::wire::{self, Hash, Message, Opened};
 use crate::sim::network::{Lengths, Nat};
 use crate::sim::population::{addr_of, handle, handle_of, number, port};
 use crate::sim::queue::BucketQueue;
@@ -43,6 +44,8 @@ pub(super) struct Shard {
     pub(super) traffic: Traffic,
     pub(super) packet: Vec<u8>,
     pub(super) lengths: Lengths,
+    /// What the Sybil whose turn it is has just been asked for, until it has answered.
+    pub(super) asked: Option<NodeId>,
 }
 
 impl Node {
@@ -72,6 +75,7 @@ impl Shard {
             traffic: Traffic::default(),
             packet: Vec::new(),
             lengths: Lengths::default(),
+            asked: None,
         }
     }
 
@@ -200,6 +204,9 @@ impl Shard {
                 self.traffic.delivered += 1;
                 // The kind of message; the rest differs between fidelities.
                 node.digest = mix(mix(node.digest, at), u64::from(sender.0) << 8 | u64::from(packet[97]));
+                if common.is_sybil(to) {
+                    self.asked = wire::frame(&packet).ok().and_then(|framed| target_of(&framed.message().ok()?));
+                }
                 let _ = engine.handle_datagram(now, addr_of(sender), &packet);
             }
             What::Message(latency, ports, packet) => {
@@ -209,12 +216,16 @@ impl Shard {
                 self.traffic.delivered += 1;
                 let (hash, message) = *packet;
                 node.digest = mix(mix(node.digest, at), u64::from(sender.0) << 8 | message.kind() as u64);
+                if common.is_sybil(to) {
+                    self.asked = target_of(&message);
+                }
                 let key = *common.population.key(from as usize);
                 let opened = Opened { hash, sender: key, message };
                 let _ = engine.handle_message(now, addr_of(sender), opened);
             }
         }
         self.drain(at, to, source, bucket_end, common);
+        self.asked = None;
     }
 
     /// Does what the engine wants. Answers to `source` take as long as what they answer took.
@@ -222,6 +233,9 @@ impl Shard {
         let local = node as usize / self.shards;
         while let Some(engine) = &mut self.nodes[local].engine {
             match engine.poll_output() {
+                Output::Transmit(transmit) if common.lies(node, &transmit.message) => {
+                    self.lie(at, node, transmit, source, common);
+                }
                 Output::Transmit(transmit) => self.transmit(at, node, transmit, source, common),
                 Output::Event(_) => {}
                 Output::Reply(id, reply) => self.replies.push((Time(at), node, id, reply)),
@@ -231,6 +245,15 @@ impl Shard {
                     return;
                 }
             }
+        }
+    }
+
+    /// Has a Sybil name its kind where its engine would tell what its table holds; once for each question.
+    fn lie(&mut self, at: u64, node: u32, truth: Transmit, source: Option<(u32, u32)>, common: &Common) {
+        let (Some(target), Some(sybils)) = (self.asked.take(), &common.sybils) else { return };
+        let expiration = truth.message.expiration().unwrap_or(0);
+        for message in sybils.answer(&common.population, node, &target, expiration) {
+            self.transmit(at, node, Transmit { to: truth.to, message, request: None }, source, common);
         }
     }
 
@@ -296,6 +319,25 @@ impl Shard {
             outbox.push(Event { at: at + delay, to, from, seq: node.sent, what: what.clone() });
         }
         outbox.push(Event { at: at + delay, to, from, seq: node.sent, what });
+    }
+}
+
+/// What a FINDNODE asks for.
+fn target_of(message: &Message) -> Option<NodeId> {
+    match message {
+        Message::FindNode(find) => Some(find.target.node_id()),
+        _ => None,
+    }
+}
+
+impl Common {
+    fn is_sybil(&self, node: u32) -> bool {
+        self.sybils.as_ref().is_some_and(|sybils| sybils.contains(node))
+    }
+
+    /// Whether a node sends something else than this message of its engine's.
+    fn lies(&self, node: u32, message: &Message) -> bool {
+        matches!(message, Message::Neighbors(_)) && self.is_sybil(node)
     }
 }
 
