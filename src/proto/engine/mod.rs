@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 
 pub use self::counters::{Counters, Dropped};
 use self::errands::{ErrandId, Errands, LookupId, Stage};
@@ -174,7 +174,7 @@ impl<C: Contacts> Engine<C> {
         let local = Local::new(local)?;
         let mut rng = StdRng::from_seed(seed);
         let mut engine = Self {
-            table: Table::new(local.node.key.id(), rng.next_u64()),
+            table: Table::new(local.node.key.id(), rng.random()),
             config,
             contacts,
             local,
