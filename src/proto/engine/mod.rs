@@ -23,6 +23,7 @@
 //! Nodes are named by handles into a store of contacts, which may be shared by many engines; see [`Contacts`]. Every
 //! queue, map and list has a bound in [`Config`]. Nothing is allocated for what is empty.
 
+mod alarms;
 mod bond;
 mod commands;
 mod counters;
@@ -35,6 +36,7 @@ mod output;
 mod proofs;
 mod requests;
 mod search;
+mod skew;
 mod upkeep;
 mod votes;
 
@@ -46,6 +48,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+pub use self::alarms::Alarm;
+use self::alarms::Alarms;
 pub use self::counters::{Counters, Dropped};
 use self::errands::{ErrandId, Errands, LookupId, Stage};
 use self::former::Former;
@@ -58,6 +62,7 @@ pub use self::output::{
 use self::proofs::{Known, Proofs};
 use self::requests::Requests;
 use self::search::Task;
+use self::skew::Skew;
 use self::upkeep::Upkeep;
 use self::votes::Votes;
 use crate::proto::config::{Config, ConfigError, EXPIRATION_SECS};
@@ -138,6 +143,8 @@ pub struct Engine<C> {
     upkeep: Upkeep,
     former: Former,
     votes: Votes,
+    alarms: Alarms,
+    skew: Skew,
     round_trip: RoundTrip,
     spread: Spread,
     timers: Deadlines<Timer>,
@@ -192,6 +199,8 @@ impl<C: Contacts> Engine<C> {
             upkeep: Upkeep::default(),
             former: Former::default(),
             votes: Votes::default(),
+            alarms: Alarms::default(),
+            skew: Skew::default(),
             round_trip: RoundTrip::default(),
             spread: Spread::default(),
             timers: Deadlines::default(),
@@ -291,6 +300,7 @@ impl<C: Contacts> Engine<C> {
     /// Sets the relation between the driver's time and Unix time.
     pub fn set_clock(&mut self, clock: Clock) {
         self.epoch_unix_micros = clock.unix_micros.wrapping_sub(clock.now.0);
+        self.skew.forget();
     }
 
     /// Adds a contact that is tried until it answers, and again whenever the table is empty.
@@ -406,6 +416,8 @@ impl<C: Contacts> Engine<C> {
         assert!(self.records.len() <= self.table.len(), "records are kept of members only");
         assert!(self.table.entries().all(|(_, entry)| !self.proofs.contains(entry.node)), "a proof is kept twice");
         self.upkeep.assert_bounds(config);
+        self.alarms.assert_bounds();
+        self.skew.assert_bounds();
         assert!(self.former.len() <= config.refresh.max_former);
         assert!(self.stirred.is_empty(), "a lookup was left standing");
         for (id, errand) in self.errands.iter() {

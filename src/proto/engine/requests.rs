@@ -73,6 +73,8 @@ pub(super) struct Request {
     /// It was sent more than once: nobody knows which of the packets an answer is for, so the time that it took is no
     /// round trip (Karn and Partridge 1987).
     pub(super) repeated: bool,
+    /// An answer has come that had expired.
+    pub(super) expired_pong: bool,
     /// The expiration that the packet bears, in Unix seconds.
     pub(super) expiration: u64,
 }

@@ -1,5 +1,6 @@
 //! The engine under virtual time: scripts against hand-driven peers, networks of engines, and random inputs.
 
+mod alarms;
 mod bonds;
 mod floods;
 mod former;
