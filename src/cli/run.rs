@@ -279,6 +279,7 @@ fn log_event(event: &Event) {
                 record.contact().map_or_else(|| "no address".to_owned(), |c: Contact| c.endpoint.to_string());
             info!("this node's record has changed (sequence number {}, {endpoint}): {record}", record.seq());
         }
+        Event::Alarm(alarm) => warn!("{alarm}"),
         Event::Contacts { .. } => {}
     }
 }

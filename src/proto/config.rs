@@ -53,6 +53,8 @@ pub struct Config {
     pub votes: VoteConfig,
     /// Limits on what others can have us do.
     pub limits: LimitConfig,
+    /// Settings of the alarms.
+    pub alarms: AlarmConfig,
     /// How long an endpoint proof given to us lasts; [`PROOF_LASTS`]. Lower makes peers prove themselves more often.
     pub proof_lasts: Duration,
     /// How long we count on a peer to remember our proof; [`ENDORSEMENT_LASTS`]. Higher risks unanswered FINDNODEs.
@@ -78,6 +80,7 @@ impl Default for Config {
             refresh: RefreshConfig::default(),
             votes: VoteConfig::default(),
             limits: LimitConfig::default(),
+            alarms: AlarmConfig::default(),
             proof_lasts: PROOF_LASTS,
             endorsement_lasts: ENDORSEMENT_LASTS,
             quiet_after_first_ping: QUIET_AFTER_FIRST_PING,
@@ -379,6 +382,24 @@ impl Default for LimitConfig {
             local: false,
             sources: 4096,
         }
+    }
+}
+
+/// Settings of the alarms, which tell the operator of what may be wrong and change nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlarmConfig {
+    /// Watch for many identities near to our own, and for many of one network: on.
+    pub sybils: bool,
+    /// Time between two lookups that estimate the size of the network, which the first of those takes: 30 min. The first
+    /// three follow one another, and lookups by command count as well.
+    pub estimate_every: Duration,
+    /// Compare our clock with that of peers: on. Off saves some 3 kB.
+    pub skew: bool,
+}
+
+impl Default for AlarmConfig {
+    fn default() -> Self {
+        Self { sybils: true, estimate_every: Duration::from_mins(30), skew: true }
     }
 }
 

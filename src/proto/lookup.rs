@@ -379,6 +379,16 @@ impl Lookup {
         })
     }
 
+    /// Whether it is done and was not stopped: all of its result have answered.
+    pub fn ran_to_its_end(&self) -> bool {
+        !self.spent && self.nearest_alive().all(|candidate| candidate.state == State::Answered)
+    }
+
+    /// Those that have answered, nearest first.
+    pub fn answered(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates.iter().filter(|candidate| candidate.state == State::Answered)
+    }
+
     /// Those that are passed over.
     pub fn silent(&self) -> impl Iterator<Item = NodeRef> {
         self.candidates.iter().flat_map(|candidate| {

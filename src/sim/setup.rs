@@ -230,6 +230,8 @@ impl Setup {
         config.votes.enabled = false;
         // Nobody floods, and a million nodes have no room for it.
         config.limits.sources = 0;
+        // Of clocks too each node would keep what others say, in more memory than its table takes.
+        config.alarms.skew = false;
         config.lookup.alpha = self.alpha;
         config.lookup.paths = self.paths;
         config.table.k = self.k;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::*;
 use crate::proto::config::Config;
-use crate::proto::engine::{Command, CommandId, LookupReport, Reply};
+use crate::proto::engine::{Alarm, Command, CommandId, LookupReport, Reply};
 use crate::proto::identity::PublicKey;
 use crate::proto::time::Time;
 
 fn config() -> Config {
     let mut config = Config { fetch_records: false, ..Config::default() };
     config.votes.enabled = false;
+    config.alarms.skew = false;
     config
 }
 
@@ -113,4 +114,79 @@ fn hops_in_a_warm_network_are_those_of_the_theory() {
     let (diverse, nearest) = mean_hops(1000, Choice::Diverse, "constant:50", 2000);
     assert_eq!(nearest, 1.0);
     assert!(diverse < hops - 0.03, "{diverse} against {hops}");
+}
+
+/// Runs the network until a second, with a lookup each 20 ms.
+fn live_until(world: &mut World, second: u64) -> Vec<(Time, usize, Alarm)> {
+    let begin = world.now();
+    let nodes = world.population().len() as u64;
+    let mut alarms = Vec::new();
+    for n in 0..(second * 1_000_000).saturating_sub(begin.0) / 20_000 {
+        if n % 500 == 0 {
+            world.run_until(Time(begin.0 + n * 20_000));
+            world.take_replies();
+            alarms.extend(world.take_alarms());
+        }
+        let command = Command::Lookup { target: target((begin.0 + n) as usize), until_found: false, paths: None };
+        world.command((n * 7 % nodes) as usize, Time(begin.0 + n * 20_000), CommandId(n), command);
+    }
+    world.run_until(Time::from_secs(second));
+    alarms.extend(world.take_alarms());
+    alarms
+}
+
+#[test]
+fn honest_networks_raise_no_alarm_and_sybils_around_a_node_do() {
+    const HONEST: usize = 200;
+    const VICTIM: usize = 77;
+    let mut population = Population::new(HONEST + 16, 1, false, 1);
+    let own = *population.id(VICTIM);
+    // All within a 64th of the expected gap: 2^256 / 200, which is more than 2^248.
+    for sybil in 0..16u8 {
+        let mut id = own;
+        id.0[1] ^= 1;
+        id.0[2] ^= sybil << 2;
+        id.0[31] ^= sybil + 1;
+        population.craft(HONEST + usize::from(sybil), id);
+    }
+    let network = Network::new("uniform:25-75".parse().unwrap());
+    let mut config = config();
+    config.alarms = Default::default();
+    let mut world = World::new(Arc::new(population), config, network, Fidelity::Message, 1, 2);
+    for node in 0..HONEST {
+        world.start(node, Time(node as u64 * 50_000), &[0, 1, 2, 3]);
+    }
+    assert_eq!(live_until(&mut world, 1800), []);
+    for sybil in HONEST..HONEST + 16 {
+        world.start(sybil, world.now(), &[VICTIM]);
+    }
+    let alarms = live_until(&mut world, 1900);
+    let of_victim = alarms.iter().filter(|(_, node, _)| *node == VICTIM);
+    let of_victim: Vec<&Alarm> = of_victim.map(|(.., alarm)| alarm).collect();
+    let [Alarm::Crowded { nodes: 4..=16, expected, network }] = of_victim[..] else { panic!("{alarms:?}") };
+    assert!(*expected < 0.05 && (100..400).contains(network), "{alarms:?}");
+}
+
+/// Some minutes of work in a release build, so not run by default: `cargo test --release --lib -- --ignored alarm`.
+#[test]
+#[ignore = "takes minutes"]
+fn large_honest_networks_raise_no_alarm() {
+    for (nodes, joined, until) in
+        [(1_000, true, 3600), (1_000, false, 9000), (10_000, true, 1500), (10_000, false, 5400)]
+    {
+        for seed in 1..=3 {
+            let population = Arc::new(Population::new(nodes, seed, false, 2));
+            let mut config = config();
+            config.alarms = Default::default();
+            let network = Network::new("uniform:25-75".parse().unwrap());
+            let mut world = World::new(population, config, network, Fidelity::Message, seed, 2);
+            match joined {
+                true => join(&mut world),
+                false => world.warm(Choice::Diverse),
+            }
+            let alarms = live_until(&mut world, until);
+            println!("{nodes} nodes, joined: {joined}, seed {seed}, until {until} s: {} alarms", alarms.len());
+            assert_eq!(alarms, []);
+        }
+    }
 }

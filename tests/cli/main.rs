@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod bench;
+#[cfg(target_os = "linux")]
+mod clock;
 mod sim;
 mod support;
 

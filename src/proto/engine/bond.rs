@@ -115,6 +115,7 @@ impl<C: Contacts> Engine<C> {
             self.round_trip.measure(took);
             took
         };
+        self.note_expiration(now, request.addr.ip(), pong.expiration);
         let before = self.known(node);
         let endorsed_secs = endorsed.map_or(Secs::NEVER, Time::secs);
         let known = before.merge(Known { proved: now.secs(), endorsed: endorsed_secs, ..Known::default() });
@@ -204,7 +205,13 @@ impl<C: Contacts> Engine<C> {
                 self.on_member(now, node);
             }
             // Replacements come and go without a word, so their proofs are kept here as well.
-            Offer::Replacement | Offer::Refused(_) => self.proofs.put(node, known, self.config.max_proofs),
+            Offer::Replacement => self.proofs.put(node, known, self.config.max_proofs),
+            Offer::Refused(refusal) => {
+                self.proofs.put(node, known, self.config.max_proofs);
+                if let Refusal::BucketSubnet | Refusal::TableSubnet = refusal {
+                    self.on_network_refused(now, node);
+                }
+            }
         }
         self.arm_checks(now, node);
     }
@@ -256,6 +263,7 @@ impl<C: Contacts> Engine<C> {
             expires,
             repeated: false,
             answers: 0,
+            expired_pong: false,
             expiration,
         });
         self.timers.set(late_at, Timer::Late(id));

@@ -48,9 +48,10 @@ impl<C: Contacts> Engine<C> {
         }
         let message = packet.message()?;
         let awaited = match &message {
-            message if message.expiration().is_some_and(|at| self.has_expired(now, at)) => {
-                return Err(Dropped::Expired);
-            }
+            message if message.expiration().is_some_and(|at| self.has_expired(now, at)) => match message {
+                Message::Pong(pong) if self.wants_expired(from, pong) => true,
+                _ => return Err(Dropped::Expired),
+            },
             Message::Pong(pong) => self.awaits_hash(from, &pong.ping_hash),
             Message::EnrResponse(response) => self.awaits_hash(from, &response.request_hash),
             Message::FindNode(_) | Message::EnrRequest(_) if !self.may_be_proved(now, from) => {
@@ -87,6 +88,9 @@ impl<C: Contacts> Engine<C> {
         }
         // Packets wait between screening and here when other threads open them; a message may come with none at all.
         if opened.message.expiration().is_some_and(|at| self.has_expired(now, at)) {
+            if let Message::Pong(pong) = &opened.message {
+                self.on_expired_pong(now, from, &opened.sender, pong);
+            }
             return Err(self.count_dropped(Dropped::Expired));
         }
         let kind = opened.message.kind();
@@ -113,6 +117,9 @@ impl<C: Contacts> Engine<C> {
     fn on_ping(&mut self, now: Time, mut from: From, ping: &Ping) -> Result<(), Dropped> {
         from.contact.endpoint.tcp = ping.from.tcp;
         let node = self.contacts.intern(&from.contact);
+        if node.is_some_and(|node| self.has_proved(now, node)) {
+            self.note_expiration(now, from.addr.ip(), ping.expiration);
+        }
         // Our own PING goes first: some clients ask as soon as they have our PONG, and answer our PING after that. If the
         // PONG came first, we would have to turn down what they ask.
         if let Some(node) = node {

@@ -25,6 +25,7 @@
 //! queue, map and list has a bound in [`Config`]. Nothing is allocated for what is empty.
 
 mod admission;
+mod alarms;
 mod bond;
 mod commands;
 mod counters;
@@ -38,6 +39,7 @@ mod proofs;
 mod requests;
 mod search;
 mod sizes;
+mod skew;
 mod unhelpful;
 mod upkeep;
 mod votes;
@@ -48,10 +50,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 
 use self::admission::Admission;
 pub use self::admission::Standing;
+pub use self::alarms::Alarm;
+use self::alarms::Alarms;
 pub use self::counters::{Counters, Dropped};
 use self::errands::{ErrandId, Errands, LookupId, Stage};
 use self::former::Former;
@@ -65,6 +69,7 @@ use self::proofs::{Known, Proofs};
 use self::requests::Requests;
 use self::search::Task;
 pub use self::sizes::Size;
+use self::skew::Skew;
 use self::upkeep::Upkeep;
 use self::votes::Votes;
 use crate::proto::config::{Config, ConfigError, EXPIRATION_SECS};
@@ -146,6 +151,8 @@ pub struct Engine<C> {
     former: Former,
     votes: Votes,
     admission: Admission,
+    alarms: Alarms,
+    skew: Skew,
     round_trip: RoundTrip,
     spread: Spread,
     timers: Deadlines<Timer>,
@@ -182,7 +189,7 @@ impl<C: Contacts> Engine<C> {
         let local = Local::new(local)?;
         let mut rng = StdRng::from_seed(seed);
         let mut engine = Self {
-            table: Table::new(local.node.key.id(), rng.next_u64()),
+            table: Table::new(local.node.key.id(), rng.random()),
             config,
             contacts,
             local,
@@ -201,6 +208,8 @@ impl<C: Contacts> Engine<C> {
             former: Former::default(),
             votes: Votes::default(),
             admission: Admission::default(),
+            alarms: Alarms::default(),
+            skew: Skew::default(),
             round_trip: RoundTrip::default(),
             spread: Spread::default(),
             timers: Deadlines::default(),
@@ -304,6 +313,7 @@ impl<C: Contacts> Engine<C> {
     /// Sets the relation between the driver's time and Unix time.
     pub fn set_clock(&mut self, clock: Clock) {
         self.epoch_unix_micros = clock.unix_micros.wrapping_sub(clock.now.0);
+        self.skew.forget();
     }
 
     /// Adds a contact that is tried until it answers, and again whenever the table is empty.
@@ -419,6 +429,8 @@ impl<C: Contacts> Engine<C> {
         assert!(self.records.len() <= self.table.len(), "records are kept of members only");
         assert!(self.table.entries().all(|(_, entry)| !self.proofs.contains(entry.node)), "a proof is kept twice");
         self.upkeep.assert_bounds(config);
+        self.alarms.assert_bounds();
+        self.skew.assert_bounds();
         assert!(self.former.len() <= config.refresh.max_former);
         assert!(self.stirred.is_empty(), "a lookup was left standing");
         for (id, errand) in self.errands.iter() {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::alarms::Alarm;
 #[cfg(doc)]
 use crate::proto::config::MAX_PATHS;
 use crate::proto::identity::{Contact, NodeId, PublicKey, Record};
@@ -211,6 +212,8 @@ pub enum Event {
     },
     /// Our own record has changed.
     LocalRecord(Arc<Record>),
+    /// Something that the operator should know of.
+    Alarm(Alarm),
 }
 
 /// Why a member left.

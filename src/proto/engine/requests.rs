@@ -75,6 +75,8 @@ pub(super) struct Request {
     pub(super) repeated: bool,
     /// Datagrams that went past the limits as its answer.
     pub(super) answers: u8,
+    /// An answer has come that had expired.
+    pub(super) expired_pong: bool,
     /// The expiration that the packet bears, in Unix seconds.
     pub(super) expiration: u64,
 }

@@ -30,6 +30,8 @@ pub(super) struct Task {
     alpha: usize,
     /// Answers in a row that named nobody for whom the table has a place; for a refresh, all answers.
     barren: usize,
+    /// It does not end before the nearest have answered, whatever the table has of it.
+    to_the_end: bool,
 }
 
 impl Task {
@@ -40,6 +42,13 @@ impl Task {
 
     pub(super) fn is_refresh(&self) -> bool {
         self.origin == Origin::Refresh
+    }
+
+    /// Whether a node has been asked, or is one of those with whom the lookup begins and only `others` of its kind are.
+    pub(super) fn asks(&self, node: NodeRef, others: impl Fn(NodeRef) -> bool) -> bool {
+        let candidates = self.lookup.candidates();
+        self.asked.iter().any(|(asked, ..)| *asked == node)
+            || self.lookup.get(node).is_some() && candidates.iter().all(|candidate| others(candidate.node))
     }
 
     pub(super) fn on_sign_of_life(&mut self, node: NodeRef) {
@@ -120,10 +129,34 @@ impl<C: Contacts> Engine<C> {
             asked: Vec::new(),
             trace: Vec::new(),
             barren: 0,
+            to_the_end: false,
         };
         self.lookups.insert(id, task);
         self.stirred.push(id);
         Some(id)
+    }
+
+    /// Starts a lookup of our own with one node alone.
+    pub(super) fn start_lookup_at(
+        &mut self,
+        now: Time,
+        target: PublicKey,
+        origin: Origin,
+        node: NodeRef,
+    ) -> Option<LookupId> {
+        let id = self.start_lookup(now, target, origin)?;
+        if let Some(task) = self.lookups.get_mut(&id) {
+            task.lookup = Lookup::new(target.node_id(), self.config.table.k, 1);
+            task.lookup.add_own(node, &self.contacts, &self.config.lookup);
+        }
+        Some(id)
+    }
+
+    /// Has a lookup of our own go on until the nearest have answered.
+    pub(super) fn run_to_the_end(&mut self, id: LookupId) {
+        if let Some(task) = self.lookups.get_mut(&id) {
+            task.to_the_end = true;
+        }
     }
 
     /// Asks on behalf of all lookups that have changed, and ends those that are done.
@@ -221,7 +254,7 @@ impl<C: Contacts> Engine<C> {
             task.barren += 1;
             // Upkeep is after members. Where the nearest name none, there is no need to ask the others; and the second
             // answer of a refresh names some that are near enough to its target.
-            let barren = task.is_upkeep() && task.barren > task.alpha;
+            let barren = task.is_upkeep() && !task.to_the_end && task.barren > task.alpha;
             if found || barren {
                 self.stop_lookup(lookup);
             }
@@ -316,6 +349,7 @@ impl<C: Contacts> Engine<C> {
             self.drop_errand(now, errand);
         }
         self.counters.lookups += 1;
+        self.learn_from_lookup(now, &task.lookup);
         let took = now.since(task.begun);
         let queries = task.asked.len() as u32;
         let closest: Vec<Found> = task

@@ -7,7 +7,7 @@ use super::output::Step;
 use super::requests::Request;
 use super::search::Task;
 use super::{Engine, MAX_QUIET, MAX_SPARE};
-use crate::proto::config::BUCKETS;
+use crate::proto::config::{BUCKETS, MAX_PATHS};
 use crate::proto::contacts::Contacts;
 use crate::proto::identity::{MAX_RECORD_LEN, Record};
 use crate::proto::lookup::Candidate;
@@ -34,8 +34,8 @@ impl<C: Contacts> Engine<C> {
         let pending = config.requests.max_pending;
         let entry = size_of::<Entry>();
         let candidates = self.lookups.values().map(Task::candidates).max().unwrap_or(0);
-        let lookup =
-            config.lookup.max_candidates * size_of::<Candidate>() + config.lookup.max_queries * size_of::<Step>();
+        let lookup = MAX_PATHS * config.lookup.max_candidates * size_of::<Candidate>()
+            + config.lookup.max_queries * size_of::<Step>();
         // The nearest buckets have room for all the IDs that there are in them.
         let ids = |log: usize| 1_usize.checked_shl(log as u32 - 1).unwrap_or(usize::MAX);
         let members = (1..=BUCKETS).map(|log| ids(log).min(config.table.k)).sum();
@@ -49,7 +49,12 @@ impl<C: Contacts> Engine<C> {
             size("errands", self.errands.len(), pending, size_of::<Errand>() + 64),
             size("commands that wait for a PONG", self.pings_wanted.len(), pending, 16),
             size("lookups", self.lookups.len(), config.lookup.max_lookups, size_of::<Task>() + lookup),
-            size("candidates of a lookup", candidates, config.lookup.max_candidates, size_of::<Candidate>()),
+            size(
+                "candidates of a lookup",
+                candidates,
+                MAX_PATHS * config.lookup.max_candidates,
+                size_of::<Candidate>(),
+            ),
             size("strangers left in peace", self.quiet.len(), MAX_QUIET, 40),
             size("records", self.records.len(), members, size_of::<Record>() + MAX_RECORD_LEN),
             size("votes", self.votes.len(), config.votes.max_votes, 64),

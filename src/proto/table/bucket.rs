@@ -1,11 +1,12 @@
 //! One bucket, and whom it prefers.
 
-use std::cmp::Reverse;
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
 
 use super::Entry;
 use crate::proto::config::TableConfig;
 use crate::proto::identity::subrange;
-use crate::proto::random::mix;
 use crate::proto::time::Time;
 
 /// Why a node could become a member at once; what the table gains most by comes last.
@@ -35,7 +36,7 @@ impl Bucket {
     pub(super) fn opening(
         &self,
         below: u32,
-        salt: u64,
+        secret: u128,
         now: Time,
         config: &TableConfig,
     ) -> Option<(Opening, Option<usize>)> {
@@ -43,14 +44,18 @@ impl Bucket {
             return Some((Opening::Room, None));
         }
         let counts = self.subrange_counts();
-        let (own, subrange) = (rank(below, salt), subrange(below));
+        let subrange = subrange(below);
         let alone = counts[usize::from(subrange)] == 0;
+        let rank = |below| rank(below, secret);
         let yields = |entry: &Entry| match alone {
             true => counts[usize::from(entry.subrange())] > 1,
-            false => entry.subrange() == subrange && rank(entry.below, salt) > own,
+            false => entry.subrange() == subrange && rank(entry.below) > rank(below),
         };
         let yielding = self.unsettled(now, config).filter(|(_, entry)| yields(entry));
-        let (at, _) = yielding.max_by_key(|(_, entry)| (Reverse(entry.age(now)), rank(entry.below, salt)))?;
+        let (at, _) = yielding.max_by(|(_, one), (_, other)| {
+            let younger = other.age(now).cmp(&one.age(now));
+            younger.then_with(|| rank(one.below).cmp(&rank(other.below)))
+        })?;
         Some((if alone { Opening::EmptySixteenth } else { Opening::Rank }, Some(at)))
     }
 
@@ -77,7 +82,12 @@ impl Bucket {
     }
 }
 
-/// The place in the order of the table that `salt` decides of the node with these bits of its ID.
-pub(super) fn rank(below: u32, salt: u64) -> u64 {
-    mix(salt, u64::from(below))
+/// The place in the order of the table that `secret` decides of the node with these bits of its ID.
+///
+/// A keyed hash that is made for this (Aumasson and Bernstein 2012): whoever sees who yields to whom, however often, can
+/// neither tell the secret nor choose IDs that come first.
+pub(super) fn rank(below: u32, secret: u128) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys((secret >> 64) as u64, secret as u64);
+    hasher.write_u32(below);
+    hasher.finish()
 }

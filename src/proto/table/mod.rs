@@ -97,7 +97,7 @@ impl Position {
 pub struct Table {
     local: NodeId,
     /// What the order in a sixteenth follows from. Nobody else knows it.
-    salt: u64,
+    secret: u128,
     /// By falling log distance: 256 first. Nothing stands behind the deepest bucket that was ever used.
     buckets: Vec<Bucket>,
     subnets: Subnets,
@@ -105,10 +105,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table for the node with this ID. `salt`, a random number, decides whom it prefers of nodes that are
+    /// An empty table for the node with this ID. `secret`, a random number, decides whom it prefers of nodes that are
     /// equally good.
-    pub fn new(local: NodeId, salt: u64) -> Self {
-        Self { local, salt, buckets: Vec::new(), subnets: Subnets::default(), len: 0 }
+    pub fn new(local: NodeId, secret: u128) -> Self {
+        Self { local, secret, buckets: Vec::new(), subnets: Subnets::default(), len: 0 }
     }
 
     /// Members, replacements not counted.
@@ -160,13 +160,13 @@ impl Table {
             (0, _) => None,
             (_, None) => Some(Opening::Room),
             (_, Some(bucket)) if bucket.entries.iter().any(|entry| place.is_of(entry, contacts)) => None,
-            (_, Some(bucket)) => bucket.opening(place.below, self.salt, now, config).map(|(why, _)| why),
+            (_, Some(bucket)) => bucket.opening(place.below, self.secret, now, config).map(|(why, _)| why),
         }
     }
 
     /// The place of a node in the order of its sixteenth; the first comes first. See [`Opening::Rank`].
     pub fn rank(&self, id: &NodeId) -> u64 {
-        bucket::rank(self.place(id).below, self.salt)
+        bucket::rank(self.place(id).below, self.secret)
     }
 
     /// The members of full buckets that may have to yield to others of their sixteenth.
@@ -240,9 +240,9 @@ impl Table {
         if let Some((_, old)) = old {
             entry.endorsed = entry.endorsed.max(old.endorsed);
         }
-        let salt = self.salt;
+        let secret = self.secret;
         let bucket = self.bucket_mut(log);
-        match bucket.opening(place.below, salt, now, config) {
+        match bucket.opening(place.below, secret, now, config) {
             Some((_, None)) => {
                 bucket.entries.push(entry);
                 self.len += 1;

@@ -22,7 +22,7 @@ use super::random::{mix, unit};
 use super::truth::Truth;
 use super::warm::Choice;
 use crate::proto::config::Config;
-use crate::proto::engine::{Clock, Command, CommandId, Engine, LocalKey, LocalNode, Reply};
+use crate::proto::engine::{Alarm, Clock, Command, CommandId, Engine, LocalKey, LocalNode, Reply};
 use crate::proto::identity::RecordContent;
 use crate::proto::time::Time;
 
@@ -166,6 +166,13 @@ impl World {
         let mut replies: Vec<_> = self.shards.iter_mut().flat_map(|shard| shard.replies.drain(..)).collect();
         replies.sort_by_key(|(at, node, id, _)| (*at, *node, *id));
         replies.into_iter().map(|(at, node, id, reply)| (at, node as usize, id, reply)).collect()
+    }
+
+    /// The alarms raised since the last call: when, by which node, and what it is. In the order of their time.
+    pub fn take_alarms(&mut self) -> Vec<(Time, usize, Alarm)> {
+        let mut alarms: Vec<_> = self.shards.iter_mut().flat_map(|shard| shard.alarms.drain(..)).collect();
+        alarms.sort_by_key(|(at, node, _)| (*at, *node));
+        alarms.into_iter().map(|(at, node, alarm)| (at, node as usize, alarm)).collect()
     }
 
     /// All traffic so far.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::event::{Event, Ports, What};
 use super::{Common, Fidelity, SETTLED, SimEngine, Traffic};
 use crate::proto::contacts::NodeRef;
-use crate::proto::engine::{CommandId, Output, Reply, Transmit};
+use crate::proto::engine::{Alarm, CommandId, Event as EngineEvent, Output, Reply, Transmit};
 use crate::proto::identity::NodeId;
 use crate::proto::time::Time;
 use crate::proto::wire::{self, Hash, Message, Opened};
@@ -41,6 +41,7 @@ pub(super) struct Shard {
     pub(super) soon: BinaryHeap<Reverse<(u32, u64)>>,
     pub(super) outboxes: Vec<Vec<Event>>,
     pub(super) replies: Vec<(Time, u32, CommandId, Reply)>,
+    pub(super) alarms: Vec<(Time, u32, Alarm)>,
     pub(super) traffic: Traffic,
     pub(super) packet: Vec<u8>,
     pub(super) lengths: Lengths,
@@ -72,6 +73,7 @@ impl Shard {
             soon: BinaryHeap::new(),
             outboxes: (0..shards).map(|_| Vec::new()).collect(),
             replies: Vec::new(),
+            alarms: Vec::new(),
             traffic: Traffic::default(),
             packet: Vec::new(),
             lengths: Lengths::default(),
@@ -237,6 +239,7 @@ impl Shard {
                     self.lie(at, node, transmit, source, common);
                 }
                 Output::Transmit(transmit) => self.transmit(at, node, transmit, source, common),
+                Output::Event(EngineEvent::Alarm(alarm)) => self.alarms.push((Time(at), node, alarm)),
                 Output::Event(_) => {}
                 Output::Reply(id, reply) => self.replies.push((Time(at), node, id, reply)),
                 Output::Wait(deadline) => {

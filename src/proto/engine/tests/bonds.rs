@@ -33,6 +33,38 @@ fn a_pong_from_another_address_proves_nothing() {
 }
 
 #[test]
+fn a_pong_with_the_right_hash_from_elsewhere_proves_neither_address() {
+    let mut net = Net::alone(passive());
+    let (here, there) = (net.peer(2, addr(A)), net.peer(2, addr(B)));
+    let us = addr("10.0.0.1:30303");
+    let contacts = [net.peer_contact(here), net.peer_contact(there)];
+    // The same node at two addresses: each is pinged, and each PONG comes from the other one.
+    let ids = contacts.map(|contact| net.command(0, Command::Ping(contact)));
+    let [ping_here, ping_there] = [here, there].map(|peer| net.expect_ping(peer).1);
+    assert_ne!(ping_here.hash, ping_there.hash);
+    let pongs = [ping_here.hash, ping_there.hash].map(|hash| net.make_pong(hash));
+    net.forge(&key(2), addr(B), us, &pongs[0]);
+    net.forge(&key(2), addr(A), us, &pongs[1]);
+    net.run(DELAY);
+    assert_eq!(net.dropped(Dropped::Unsolicited), 2);
+    assert_eq!(contacts.map(|contact| net.has_proved(contact)), [false, false]);
+    assert!(net.nodes[0].replies.is_empty() && net.engine(0).table().is_empty());
+    // Both requests are still under way: the one takes its own PONG, and the other times out.
+    net.send(here, &pongs[0]);
+    net.run(DELAY);
+    assert_eq!(contacts.map(|contact| net.has_proved(contact)), [true, false]);
+    assert!(matches!(net.reply(0, ids[0]), Reply::Ping(_)));
+    assert_eq!(net.reply(0, ids[1]), Reply::Failed(CommandError::Timeout));
+    assert_eq!(contacts.map(|contact| net.has_proved(contact)), [true, false]);
+    net.forge(&key(2), addr(A), us, &pongs[1]);
+    net.send(there, &pongs[1]);
+    net.run(DELAY);
+    assert_eq!((net.dropped(Dropped::Unsolicited), net.has_proved(contacts[1])), (4, false), "over is over");
+    net.claim_all(here);
+    net.claim_all(there);
+}
+
+#[test]
 fn a_pong_of_another_node_ends_the_request() {
     let mut net = Net::alone(passive());
     let peer = net.peer(2, addr(A));

@@ -1,6 +1,7 @@
 //! The engine under virtual time: scripts against hand-driven peers, networks of engines, and random inputs.
 
 mod admission;
+mod alarms;
 mod bonds;
 mod bounds;
 mod floods;

@@ -490,6 +490,7 @@ fn kind_of_event(event: &Event) -> String {
         Event::LookupFinished { .. } => "event lookup".into(),
         Event::Contacts { any } => format!("event contacts {any}"),
         Event::LocalRecord(_) => "event local record".into(),
+        Event::Alarm(_) => "event alarm".into(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Refreshes: whom they ask, whom they take in, how often they come, and that they mend a network.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::net::*;
@@ -153,15 +154,18 @@ fn a_young_table_looks_for_others_in_the_places_of_those_it_met_first() {
     let own = key(1);
     let place = |id: &NodeId| (own.id().log_distance(id), own.id().distance(id).subrange());
     let in_bucket = |log| (2..).find(|n| own.id().log_distance(&key(*n).id()) == log).unwrap();
-    let met: Vec<u64> = (248..=256).map(in_bucket).collect();
+    let mut met: Vec<u64> = (248..=256).map(in_bucket).collect();
     let home = place(&key(met[8]).id());
-    let strangers: Vec<u64> = (2..).filter(|n| *n != met[8] && place(&key(*n).id()) == home).take(12).collect();
+    let mut at_home: Vec<u64> = (2..).filter(|n| place(&key(*n).id()) == home).take(13).collect();
     for (age, young) in [(0, true), (20 * 60, false)] {
         let mut config = Config::default();
         config.table.k = 1;
         let mut net = Net::alone(config);
+        // It has met the one that comes last in the order of the table.
+        at_home.sort_by_key(|n| std::cmp::Reverse(net.engine(0).table().rank(&key(*n).id())));
+        met[8] = at_home[0];
         let peers: Vec<usize> = (1..)
-            .zip(met.iter().chain(&strangers))
+            .zip(met.iter().chain(&at_home[1..]))
             .map(|(at, n)| net.peer(*n, addr(&format!("10.0.2.{at}:30303"))))
             .collect();
         for peer in &peers {
@@ -243,4 +247,48 @@ fn refreshes_become_rare_when_nothing_is_gained() {
     // A second, and the time that the lookups take, one request at a time.
     assert!(gaps[0] <= ms(1500), "{gaps:?}");
     assert!(gaps.windows(2).all(|pair| pair[1] > pair[0]), "{gaps:?}");
+}
+
+#[test]
+fn whoever_pings_with_many_keys_decides_on_half_of_the_targets_at_most() {
+    // Buckets of two: the far ones full and diverse, so that they lack nobody, and in the next both of one sixteenth.
+    let own = key(1);
+    let mut by_bucket = BTreeMap::<u16, Vec<(u8, u64)>>::new();
+    for n in 2..12_000 {
+        let distance = own.id().distance(&key(n).id());
+        by_bucket.entry(distance.log()).or_default().push((distance.subrange(), n));
+    }
+    let pair = |log: u16, same: bool| {
+        let (first, others) = by_bucket[&log].split_first().unwrap();
+        [first.1, others.iter().find(|(at, _)| (*at == first.0) == same).unwrap().1]
+    };
+    let honest: Vec<u64> = (251..=256).flat_map(|log| pair(log, false)).chain(pair(250, true)).collect();
+    // Somebody has keys for all the other places of that bucket.
+    let home = own.id().distance(&key(pair(250, true)[0]).id()).subrange();
+    let crowd: Vec<u64> = by_bucket[&250].iter().filter(|(at, _)| *at != home).map(|(_, n)| *n).take(60).collect();
+    for sample_for in [secs(36_000), secs(1)] {
+        let mut config = Config::default();
+        config.table.k = 2;
+        config.table.settled_age = secs(36_000);
+        config.refresh.min = secs(3600);
+        config.refresh.max_room = secs(3600);
+        config.refresh.sample_for = sample_for;
+        config.alarms.sybils = false;
+        let mut net = Net::alone(config);
+        for (at, n) in (0..).zip(honest.iter().chain(&crowd)) {
+            let peer = net.peer(*n, addr(&format!("10.0.2.{at}:30303")));
+            net.bond(peer);
+            answer_all(&mut net, ms(1), |_, _, _| vec![]);
+        }
+        answer_all(&mut net, secs(1000), |_, _, _| vec![]);
+        net.nodes[0].events.clear();
+        answer_all(&mut net, secs(3650), |_, _, _| vec![]);
+        let targets = net.nodes[0].events.iter().filter_map(|(_, event)| match event {
+            Event::LookupFinished { origin: Origin::Refresh, target, .. } => Some(*target),
+            _ => None,
+        });
+        let targets: Vec<NodeId> = targets.collect();
+        let theirs = targets.iter().filter(|target| crowd.iter().any(|n| key(*n).id() == **target)).count();
+        assert_eq!((theirs, targets.len()), (4, 8));
+    }
 }

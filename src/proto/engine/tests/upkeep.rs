@@ -478,3 +478,82 @@ fn a_configured_address_is_nobodys_to_change() {
         assert_eq!(net.engine(0).local().content, configured);
     }
 }
+
+/// Peers of one bucket after another, up to 16 in each, from the farthest on: what somebody has prepared who wants to fill
+/// a table.
+fn occupiers(net: &mut Net, buckets: std::ops::RangeInclusive<u16>, count: usize) -> Vec<usize> {
+    let mut places = std::collections::BTreeMap::new();
+    let mut occupiers = Vec::new();
+    for n in (2..).take(100_000) {
+        let log = key(1).id().log_distance(&key(n).id());
+        let here: &mut usize = places.entry(log).or_default();
+        if buckets.contains(&log) && *here < 16 && occupiers.len() < count {
+            *here += 1;
+            let at = occupiers.len();
+            occupiers.push(net.peer(n, addr(&format!("10.1.{}.{}:30303", at / 250, at % 250))));
+        }
+        if occupiers.len() == count {
+            break;
+        }
+    }
+    occupiers
+}
+
+#[test]
+fn whoever_comes_first_does_not_keep_us_from_the_bootnodes() {
+    let mut net = Net::alone(Config::default());
+    let occupiers = occupiers(&mut net, 252..=256, 80);
+    let bootnode = net.peer(200_001, addr("10.2.0.1:30303"));
+    let honest: Vec<usize> = (0..16).map(|n| net.peer(300_000 + n, addr(&format!("10.3.0.{n}:30303")))).collect();
+    // The bootnode is there when all is full of others, who name one another.
+    net.deafen(bootnode, true);
+    net.bootnode(0, net.peer_contact(bootnode));
+    let own = *key(1).public_key();
+    let mut asked = Vec::new();
+    let live = |net: &mut Net, time, asked: &mut Vec<(Time, bool)>| {
+        let end = net.now + time;
+        while net.step(end) {
+            for peer in 0..net.peers.len() {
+                for got in net.claim_all(peer) {
+                    match got.message {
+                        Message::Ping(_) => {
+                            net.send_ping(peer);
+                            net.send_pong(peer, got.hash);
+                        }
+                        Message::FindNode(find) => {
+                            let friends = if occupiers.contains(&peer) { &occupiers[..16] } else { &honest[..] };
+                            let friends: Vec<Contact> = friends.iter().map(|peer| net.peer_contact(*peer)).collect();
+                            net.send_neighbors(peer, &friends);
+                            if peer == bootnode {
+                                asked.push((net.now, find.target == own));
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    };
+    for occupier in &occupiers {
+        net.bond(*occupier);
+        // All that the engine wants of them is answered.
+        live(&mut net, ms(1), &mut asked);
+    }
+    live(&mut net, secs(20), &mut asked);
+    assert_eq!(net.engine(0).table().len(), 80, "five buckets are full");
+    assert!(net.nodes[0].events.iter().any(|(_, event)| *event == Event::Contacts { any: true }));
+    net.deafen(bootnode, false);
+    let begun = net.now;
+    while !net.is_bonded(bootnode) {
+        let before = net.now;
+        live(&mut net, ms(100), &mut asked);
+        assert!(before.since(begun) < secs(61), "it is tried though there are members");
+    }
+    live(&mut net, ms(500), &mut asked);
+    assert!(matches!(asked[..], [(_, true), ..]), "it is asked for our own neighbourhood: {asked:?}");
+    // Honest nodes find their places, also in buckets that were full: each refresh asks the bootnode for somebody.
+    live(&mut net, secs(600), &mut asked);
+    assert!(asked.iter().filter(|(_, itself)| !itself).count() > 3, "{asked:?}");
+    let members = honest.iter().filter(|peer| net.is_member(0, &net.peer_contact(**peer))).count();
+    assert!(members > 4, "{members} of 16");
+}

@@ -24,6 +24,8 @@ struct Bootnode {
     last_try: Time,
     /// The wait after the next failure.
     backoff: Duration,
+    /// It has answered since the table was last empty.
+    heard: bool,
 }
 
 /// The state of the engine's own tasks.
@@ -84,6 +86,7 @@ impl Upkeep {
 impl<C: Contacts> Engine<C> {
     pub(super) fn on_member(&mut self, now: Time, node: NodeRef) {
         self.emit(Event::NodeAdded(self.contacts.contact(node)));
+        self.look_around_for(now, node);
         if !self.upkeep.connected {
             self.upkeep.connected = true;
             self.emit(Event::Contacts { any: true });
@@ -139,6 +142,7 @@ impl<C: Contacts> Engine<C> {
         for bootnode in &mut self.upkeep.bootnodes {
             bootnode.next_try = now;
             bootnode.backoff = self.config.refresh.retry_min;
+            bootnode.heard = false;
         }
         self.on_bootnodes_due(now);
         self.upkeep.refresh_every = self.config.refresh.retry_min;
@@ -327,7 +331,7 @@ impl<C: Contacts> Engine<C> {
             return Err(CommandError::Busy);
         }
         let backoff = self.config.refresh.retry_min;
-        self.upkeep.bootnodes.push(Bootnode { node, next_try: now, last_try: Time::ZERO, backoff });
+        self.upkeep.bootnodes.push(Bootnode { node, next_try: now, last_try: Time::ZERO, backoff, heard: false });
         self.on_bootnodes_due(now);
         Ok(())
     }
@@ -357,7 +361,25 @@ impl<C: Contacts> Engine<C> {
             bootnode.next_try = Time::NEVER;
             bootnode.last_try = now;
             bootnode.backoff = backoff;
+            let first = !std::mem::replace(&mut bootnode.heard, true);
             self.arm_bootnodes();
+            if first {
+                self.look_around_at(now, node);
+            }
+        }
+    }
+
+    /// A bootnode has answered for the first time. It is asked for our own neighbourhood, unless it is or will be: if
+    /// others came before it, the first look around went to them alone, and they may all be somebody's own.
+    fn look_around_at(&mut self, now: Time, bootnode: NodeRef) {
+        if !self.config.refresh.enabled || self.table.is_empty() {
+            return;
+        }
+        let own = *self.local_key();
+        let is_bootnode = |node| self.upkeep.bootnodes().any(|bootnode| bootnode == node);
+        let is_asked = self.lookups.values().any(|task| task.target == own && task.asks(bootnode, is_bootnode));
+        if !is_asked {
+            self.start_lookup_at(now, own, Origin::Itself, bootnode);
         }
     }
 

@@ -36,16 +36,22 @@ impl<C: Contacts> Engine<C> {
         // Our own neighbourhood, which only we look for so closely, and some other places.
         let own = *self.local_key();
         let mut started = self.start_lookup(now, own, Origin::Itself).is_some();
+        let bootnode = self.upkeep.bootnodes.choose(&mut self.rng).cloned();
+        let mut through = bootnode.as_ref().filter(|bootnode| bootnode.heard && self.is_young(now)).map(|b| b.node);
         for target in self.refresh_targets(now) {
-            started |= self.start_lookup(now, target, Origin::Refresh).is_some();
+            // Whoever came first may have filled the table with his own, who name one another. The bootnode was chosen.
+            started |= match through.take() {
+                Some(bootnode) => self.start_lookup_at(now, target, Origin::Refresh, bootnode).is_some(),
+                None => self.start_lookup(now, target, Origin::Refresh).is_some(),
+            };
         }
+        started |= self.estimate_size(now);
         if !started {
             self.set_refresh(Some(now + self.config.refresh.min));
         }
         // The halves of a network that was split find each other again through bootnodes that all know.
-        let bootnode = self.upkeep.bootnodes.choose(&mut self.rng).map(|bootnode| bootnode.node);
         if let Some(bootnode) = bootnode {
-            self.ping(now, bootnode, Why::Told);
+            self.ping(now, bootnode.node, Why::Told);
         }
     }
 
@@ -93,7 +99,7 @@ impl<C: Contacts> Engine<C> {
 
     /// Whether half of the table are members of full buckets that came in a short time ago: whom it met first is not whom
     /// it is to keep.
-    fn is_young(&self, now: Time) -> bool {
+    pub(in crate::proto::engine) fn is_young(&self, now: Time) -> bool {
         let unsettled = self.table.unsettled(now, &self.config.table);
         2 * unsettled.filter(|entry| entry.age(now) < self.config.refresh.sample_for).count() >= self.table.len()
     }
@@ -107,7 +113,7 @@ impl<C: Contacts> Engine<C> {
     /// Targets for up to eight lookups, each for another place, as a rule a sixteenth of a far bucket.
     ///
     /// First come places that lack somebody. Where a node belongs that has proved itself to us, its key is the target; but
-    /// whoever pings us with many keys is to decide on half of the targets at most. Else far buckets are hit by chance. One
+    /// whoever pings us with many keys decides on half of the targets at most. Else far buckets are hit by chance. One
     /// that is nearer, has room, and is no part of the neighbourhood is looked into with the key of one of its members:
     /// its neighbours are in that bucket as well.
     ///
@@ -117,8 +123,8 @@ impl<C: Contacts> Engine<C> {
         let known = self.proofs.nodes().filter(|node| self.has_proved(now, *node) && !self.known(*node).lost);
         let known = known.filter(|node| self.opening(now, *node) >= Some(Opening::EmptySixteenth));
         let known = self.one_of_each_place(known);
-        let known = known.sample(&mut self.rng, TARGETS / 2);
-        let mut lacking: BTreeMap<Place, PublicKey> = known.copied().collect();
+        let known: Vec<(Place, PublicKey)> = known.sample(&mut self.rng, TARGETS / 2).copied().collect();
+        let mut lacking: BTreeMap<Place, PublicKey> = known.iter().copied().collect();
         let mut others = BTreeMap::new();
         let mut target = PublicKey([0; 64]);
         for _ in 0..TARGETS_DRAWN {
@@ -143,7 +149,10 @@ impl<C: Contacts> Engine<C> {
                 targets.push(*others.get(place).unwrap_or(key));
             }
         }
-        if targets.is_empty() {
+        // Where nothing else lacks, as much again goes anywhere.
+        let named = targets.iter().filter(|target| known.iter().any(|(_, key)| key == *target)).count();
+        while targets.is_empty() || targets.len() < 2 * named {
+            self.rng.fill(&mut target.0);
             targets.push(target);
         }
         targets
