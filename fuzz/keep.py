@@ -25,7 +25,7 @@ def features(target, inputs):
         given.mkdir()
         for index, path in enumerate(inputs):
             shutil.copy(path, given / f"{index:06}")
-        merge = [program, "-merge=1", f"-merge_control_file={control}", out, given]
+        merge = [program, "-set_cover_merge=1", f"-merge_control_file={control}", out, given]
         subprocess.run(merge, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         lines = control.read_text().splitlines()
     # The number of files, of those of the first directory, and their paths; then FT, index and features of each.
@@ -49,7 +49,7 @@ def keep(target):
     files, size, number = len(there), sum(path.stat().st_size for path in there), 0
     while files < MOST_FILES and rest:
         # A long input has to add more than a short one.
-        worth = {at: len(found[at] - covered) / (1000 + inputs[at].stat().st_size) for at in rest}
+        worth = {at: len(found[at] - covered) / (10_000 + inputs[at].stat().st_size) for at in rest}
         best = max(sorted(rest), key=worth.__getitem__)
         rest.remove(best)
         if not found[best] - covered:
