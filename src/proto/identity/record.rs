@@ -157,14 +157,14 @@ impl Record {
     /// The IPv4 endpoint.
     pub fn endpoint_v4(&self) -> Option<Endpoint> {
         let ip = IpAddr::V4(self.enr.ip4()?);
-        Some(Endpoint { ip, udp: self.enr.udp4()?, tcp: self.enr.tcp4().unwrap_or(0) })
+        Some(Endpoint::new(ip, self.enr.udp4()?, self.enr.tcp4().unwrap_or(0)))
     }
 
-    /// The IPv6 endpoint.
+    /// The IPv6 endpoint; where the record puts an IPv4 address in IPv6 clothing, it is that IPv4 address.
     pub fn endpoint_v6(&self) -> Option<Endpoint> {
         let ip = IpAddr::V6(self.enr.ip6()?);
         let udp = self.enr.udp6().or_else(|| self.enr.udp4())?;
-        Some(Endpoint { ip, udp, tcp: self.enr.tcp6().or_else(|| self.enr.tcp4()).unwrap_or(0) })
+        Some(Endpoint::new(ip, udp, self.enr.tcp6().or_else(|| self.enr.tcp4()).unwrap_or(0)))
     }
 
     /// Key and endpoint together.
@@ -252,6 +252,16 @@ mod tests {
         assert!(!one.same_content(&two));
         assert_eq!(two.endpoint_v6(), Some(Endpoint { ip: Ipv6Addr::LOCALHOST.into(), udp: 6, tcp: 7 }));
         assert_eq!(one.public_key(), key.public_key());
+    }
+
+    #[test]
+    fn an_ipv4_address_in_ipv6_clothing_is_taken_as_what_it_is() {
+        // Else one host would have two addresses, with limits for each.
+        let key = NodeKey::from_bytes(&[3; 32]).unwrap();
+        let content = RecordContent { v6: Some(("::ffff:1.2.3.4".parse().unwrap(), 5, 6)), ..Default::default() };
+        let record = Record::sign(&key, 1, &content).unwrap();
+        let plain = Endpoint { ip: [1, 2, 3, 4].into(), udp: 5, tcp: 6 };
+        assert_eq!((record.endpoint(), record.endpoint_v6()), (Some(plain), Some(plain)));
     }
 
     #[test]
