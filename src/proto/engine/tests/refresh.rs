@@ -1,10 +1,12 @@
 //! Refreshes: whom they ask, whom they take in, how often they come, and that they mend a network.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::net::*;
 use super::peers::crowded_bucket;
+use super::upkeep::pings;
 use crate::proto::config::Config;
 use crate::proto::engine::{Command, Event, Origin};
 use crate::proto::identity::{Contact, NodeId, PublicKey};
@@ -170,7 +172,7 @@ fn in_an_empty_table_whoever_was_asked_on_the_way_is_welcome() {
         }
         let ping = net.command(0, Command::Ping(net.peer_contact(member)));
         let (_, check) = net.expect_ping(member);
-        net.run(ms(500));
+        net.run(ms(800));
         let named = [net.peer_contact(other)];
         net.send_neighbors(member, &named);
         let (_, asked) = net.expect_ping(other);
@@ -212,7 +214,7 @@ fn a_young_table_looks_for_others_in_the_places_of_those_it_met_first() {
         let mut sought = 0;
         answer_all(&mut net, secs(1900), |_, _, target| {
             sought += usize::from(keys.contains(&target));
-            if place(&target.node_id()) == home { peers[9..].to_vec() } else { vec![] }
+            if place(&target.node_id()).0 == home.0 { peers[9..].to_vec() } else { vec![] }
         });
         let rank = |id: &NodeId| net.engine(0).table().rank(id);
         let added = net.nodes[0].events.iter().filter_map(|(_, event)| added(event).map(|contact| contact.id()));
@@ -304,6 +306,28 @@ fn each_target_of_a_refresh_is_in_another_place() {
 }
 
 #[test]
+fn who_has_waited_is_not_tried_when_another_has_filled_the_empty_sixteenth() {
+    let mut config = quick_refreshes();
+    config.lookup.max_queries = 1;
+    let mut net = Net::alone(config);
+    let [first, second, other] = crowded_bucket(&mut net);
+    let place = |n: u64| (key(1).id().log_distance(&key(n).id()), key(1).id().distance(&key(n).id()).subrange());
+    let empty = key(1).id().distance(&net.peers[other].key.id()).subrange();
+    let mut hints: Vec<u64> = (200..).filter(|n| place(*n) == (256, empty)).take(2).collect();
+    // The one that waits would come before the other in the order of the table.
+    hints.sort_by_key(|n| Reverse(net.engine(0).table().rank(&key(*n).id())));
+    let hints: Vec<usize> = (0..).zip(hints).map(|(at, n)| net.peer(n, addr(&format!("10.1.0.{at}:30303")))).collect();
+    net.bond(first);
+    net.bond(second);
+    net.command(0, Command::Lookup { target: target(1), until_found: false });
+    answer_all(&mut net, secs(60), |_, _, sought| if sought == target(1) { hints.clone() } else { vec![] });
+    let contacts = hints.iter().map(|peer| net.peer_contact(*peer));
+    let pinged: Vec<bool> = contacts.clone().map(|contact| !pings(&net, contact).is_empty()).collect();
+    let members: Vec<bool> = contacts.map(|contact| net.is_member(0, &contact)).collect();
+    assert_eq!((pinged, members), (vec![true, false], vec![true, false]));
+}
+
+#[test]
 fn of_those_nearest_to_a_target_the_first_in_order_is_tried_first() {
     let mut config = Config::default();
     config.table.k = 2;
@@ -331,6 +355,8 @@ fn of_those_nearest_to_a_target_the_first_in_order_is_tried_first() {
         }
         match two {
             Some((sought, two)) if sought == target && peer == teller => two.to_vec(),
+            // All that an answer can hold, so that the lookup ends at once and does not ask the other one.
+            Some((sought, _)) if sought == target => vec![teller, peer],
             _ => vec![],
         }
     });
