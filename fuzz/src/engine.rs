@@ -175,8 +175,8 @@ impl World {
                 let command = match u.int_in_range(0..=3u8)? {
                     0 => Command::Ping(contact),
                     1 => Command::RequestRecord(contact),
-                    2 => Command::Lookup { target: contact.key, until_found: true },
-                    _ => Command::Lookup { target: PublicKey([u.arbitrary()?; 64]), until_found: false },
+                    2 => Command::Lookup { target: contact.key, until_found: true, paths: None },
+                    _ => Command::Lookup { target: PublicKey([u.arbitrary()?; 64]), until_found: false, paths: None },
                 };
                 let id = CommandId(self.next_serial());
                 self.open_commands.insert(id);

@@ -301,6 +301,20 @@ fn nobody_is_displaced_after_an_hour_in_the_table() {
 }
 
 #[test]
+fn who_is_trusted_counts_as_one_that_has_been_there_for_an_hour() {
+    let mut world = World::new();
+    let crowd = with_a_crowd(&mut world);
+    let news = world.node(256, 14);
+    assert_eq!(world.opening(news), Some(Opening::EmptySixteenth));
+    for member in crowd {
+        assert!(world.table.trust(member, &world.contacts));
+        assert_eq!(world.table.get(member, &world.contacts).unwrap().liveness(), 63);
+    }
+    assert_eq!(world.opening(news), None);
+    assert_eq!(world.found(news), Offer::Replacement);
+}
+
+#[test]
 fn an_empty_sixteenth_is_not_filled_when_only_lone_members_are_young() {
     let mut world = World::new();
     for _ in 0..3 {

@@ -192,6 +192,25 @@ fn a_silent_node_is_passed_over_and_doubted() {
 }
 
 #[test]
+fn a_stranger_that_does_not_answer_its_ping_is_passed_over() {
+    let mut net = Net::alone(passive());
+    let teller = net.peer(2, addr(A));
+    net.bond(teller);
+    net.run(secs(1));
+    let id = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
+    net.expect_find(teller);
+    let dead = contact(&key(500), addr("10.9.0.1:30303"));
+    net.send_neighbors(teller, &[dead]);
+    let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
+    let steps: Vec<_> = report.trace.iter().map(|step| (step.contact, step.asked_at, step.ended_at)).collect();
+    let asked = 2 * DELAY;
+    assert_eq!(steps, [(net.peer_contact(teller), ms(0), 2 * asked), (dead, asked, asked + ms(300))]);
+    // The PING goes on.
+    assert_eq!(net.engine(0).under_way(), (1, 0, 0));
+    net.run(secs(1));
+}
+
+#[test]
 fn a_silent_node_counts_again_when_it_answers_before_the_lookup_has_ended() {
     for pong in [false, true] {
         let mut net = Net::alone(passive());
@@ -201,11 +220,16 @@ fn a_silent_node_counts_again_when_it_answers_before_the_lookup_has_ended() {
         if pong {
             let hash = net.send_ping(silent);
             net.expect_pong(silent, hash);
-            // It has our proof now, and is asked anew.
+            // It has our proof now, and is asked anew; and that is waited for.
             net.expect_find(silent);
+            net.send_neighbors(other, &[]);
+            net.run(ms(350));
+            assert_eq!(net.engine(0).under_way().2, 1);
         }
         net.send_neighbors(silent, &[]);
-        net.send_neighbors(other, &[]);
+        if !pong {
+            net.send_neighbors(other, &[]);
+        }
         let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
         assert_eq!(report.closest.iter().filter(|found| found.answered).count(), 2);
         net.run(secs(2));
@@ -482,19 +506,22 @@ fn a_lookup_until_found_ends_with_the_answer_of_the_node() {
 
 #[test]
 fn a_node_that_is_looked_for_is_pinged_at_once_and_asked_for_nobody() {
-    let mut net = Net::alone(passive());
+    let mut config = passive();
+    config.lookup.alpha = 1;
+    let mut net = Net::alone(config);
     let wanted = net.peer(9, addr("10.0.0.9:30303"));
-    let others = [2u8, 3, 4].map(|at| net.peer(at.into(), addr(&format!("10.0.0.{at}:30303"))));
+    let mut others = [2u8, 3].map(|at| net.peer(at.into(), addr(&format!("10.0.0.{at}:30303"))));
+    others.sort_by_key(|other| key(9).id().distance(&net.peers[*other].key.id()));
     for other in others {
         net.bond(other);
     }
     net.run(secs(1));
-    let key = *net.peers[wanted].key.public_key();
-    let id = net.command(0, Command::Lookup { target: key, until_found: true, paths: None });
-    for other in others {
-        net.expect_find(other);
-    }
-    // Three are being asked, and that is no reason to wait.
+    let begun = net.now;
+    let id = net.command(0, Command::Lookup { target: *key(9).public_key(), until_found: true, paths: None });
+    let (_, asked) = net.expect_find(others[0]);
+    net.expect_late_find(others[0], &asked);
+    // Since that one is late the other one is being asked, and is no reason to wait.
+    net.expect_find(others[1]);
     let named = net.peer_contact(wanted);
     net.send_neighbors(others[0], &[named]);
     let (_, ping) = net.expect_ping(wanted);
@@ -503,8 +530,12 @@ fn a_node_that_is_looked_for_is_pinged_at_once_and_asked_for_nobody() {
     net.expect_pong(wanted, hash);
     let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
     assert_eq!((report.closest[0].contact, report.closest[0].answered), (named, true));
-    assert!(report.took < 5 * DELAY, "{:?}", report.took);
+    assert_eq!(ping.at.since(begun), ms(50) + 3 * DELAY);
+    assert!(report.took < ms(50) + 5 * DELAY, "{:?}", report.took);
     net.expect_nothing(wanted, secs(2));
+    for other in others {
+        net.claim_all(other);
+    }
 }
 
 #[test]

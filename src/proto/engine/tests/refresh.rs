@@ -1,11 +1,14 @@
 //! Refreshes: whom they ask, whom they take in, how often they come, and that they mend a network.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::net::*;
+use super::peers::crowded_bucket;
+use super::upkeep::pings;
 use crate::proto::config::Config;
-use crate::proto::engine::{Event, Origin};
+use crate::proto::engine::{Command, Event, Origin};
 use crate::proto::identity::{Contact, NodeId, PublicKey};
 use crate::proto::time::Time;
 use crate::proto::wire::Message;
@@ -75,6 +78,13 @@ fn the_halves_of_a_split_network_find_each_other_again() {
 }
 
 const A: &str = "10.0.0.2:30303";
+
+fn added(event: &Event) -> Option<Contact> {
+    match event {
+        Event::NodeAdded(contact) => Some(*contact),
+        _ => None,
+    }
+}
 
 /// Has all peers answer for a time: PINGs with a PING and a PONG, FINDNODEs with those whom `named` tells of.
 fn answer_all(net: &mut Net, time: Duration, mut named: impl FnMut(&Net, usize, PublicKey) -> Vec<usize>) {
@@ -149,6 +159,37 @@ fn a_refresh_asks_two_and_takes_in_whom_they_know_nearest_to_the_target() {
 }
 
 #[test]
+fn in_an_empty_table_whoever_was_asked_on_the_way_is_welcome() {
+    for last_one_stays in [true, false] {
+        let mut config = Config::default();
+        config.table.max_fails = 1;
+        let mut net = Net::alone(config);
+        let (member, other) = (net.peer(2, addr(A)), net.peer(3, addr("10.0.0.3:30303")));
+        net.bond(member);
+        // A refresh has come to the other one by the time that the only member is given up.
+        while net.expect_find(member).0.target == *key(1).public_key() {
+            net.send_neighbors(member, &[]);
+        }
+        let ping = net.command(0, Command::Ping(net.peer_contact(member)));
+        let (_, check) = net.expect_ping(member);
+        net.run(ms(800));
+        let named = [net.peer_contact(other)];
+        net.send_neighbors(member, &named);
+        let (_, asked) = net.expect_ping(other);
+        if last_one_stays {
+            net.send_pong(member, check.hash);
+        }
+        net.reply(0, ping);
+        assert_eq!(net.engine(0).table().len(), usize::from(last_one_stays));
+        net.send_pong(other, asked.hash);
+        net.run(DELAY);
+        assert_eq!((net.is_bonded(other), net.is_member(0, &named[0])), (true, !last_one_stays));
+        net.claim_all(member);
+        net.claim_all(other);
+    }
+}
+
+#[test]
 fn a_young_table_looks_for_others_in_the_places_of_those_it_met_first() {
     // One in each of the nine farthest buckets, so that hardly any place lacks somebody.
     let own = key(1);
@@ -176,18 +217,155 @@ fn a_young_table_looks_for_others_in_the_places_of_those_it_met_first() {
         let mut sought = 0;
         answer_all(&mut net, secs(1900), |_, _, target| {
             sought += usize::from(keys.contains(&target));
-            if place(&target.node_id()) == home { peers[9..].to_vec() } else { vec![] }
+            if place(&target.node_id()).0 == home.0 { peers[9..].to_vec() } else { vec![] }
         });
         let rank = |id: &NodeId| net.engine(0).table().rank(id);
-        let added = net.nodes[0].events.iter().filter_map(|(_, event)| match event {
-            Event::NodeAdded(contact) => Some(contact.key.node_id()),
-            _ => None,
-        });
+        let added = net.nodes[0].events.iter().filter_map(|(_, event)| added(event).map(|contact| contact.id()));
         let ranks: Vec<u64> = added.filter(|id| place(id) == home).map(|id| rank(&id)).collect();
         assert_eq!(ranks[0], rank(&key(met[8]).id()));
         assert!(ranks.windows(2).all(|pair| pair[1] < pair[0]), "each comes before the one that yields: {ranks:?}");
         assert_eq!((ranks.len() > 1, sought > 0), (young, young), "{sought} requests, {} members", ranks.len());
     }
+}
+
+/// The targets of each refresh, where these are ten seconds apart.
+fn targets_of_refreshes(net: &Net) -> Vec<Vec<NodeId>> {
+    let mut refreshes: Vec<Vec<NodeId>> = Vec::new();
+    let mut last = Time::ZERO;
+    for (at, event) in &net.nodes[0].events {
+        if let Event::LookupFinished { origin: Origin::Refresh, target, .. } = event {
+            if at.since(last) > secs(5) {
+                refreshes.push(Vec::new());
+            }
+            last = *at;
+            refreshes.last_mut().unwrap().push(*target);
+        }
+    }
+    refreshes
+}
+
+/// Buckets of two, and a refresh each ten seconds.
+fn quick_refreshes() -> Config {
+    let mut config = Config::default();
+    config.table.k = 2;
+    config.refresh.min = secs(10);
+    config.refresh.max_room = secs(10);
+    config
+}
+
+#[test]
+fn whoever_pings_with_many_keys_decides_on_half_of_the_targets() {
+    let mut net = Net::alone(quick_refreshes());
+    let [first, second, _] = crowded_bucket(&mut net);
+    let place = |n: u64| (key(1).id().log_distance(&key(n).id()), key(1).id().distance(&key(n).id()).subrange());
+    let home = key(1).id().distance(&net.peers[first].key.id()).subrange();
+    let in_each =
+        (0..16).filter(|sixteenth| *sixteenth != home).map(|s| (200..).find(|n| place(*n) == (256, s)).unwrap());
+    let strangers: Vec<usize> =
+        (0..).zip(in_each).map(|(at, n)| net.peer(n, addr(&format!("10.1.0.{at}:30303")))).collect();
+    for peer in [first, second].iter().chain(&strangers) {
+        net.bond(*peer);
+    }
+    assert_eq!(net.engine(0).table().len(), 2);
+    answer_all(&mut net, secs(120), |_, _, _| vec![]);
+    let of_strangers: Vec<NodeId> = strangers.iter().map(|peer| net.peers[*peer].key.id()).collect();
+    let refreshes = targets_of_refreshes(&net);
+    assert!(refreshes.len() >= 10);
+    for targets in refreshes {
+        let of_them = targets.iter().filter(|target| of_strangers.contains(target)).count();
+        assert_eq!((targets.len(), of_them), (8, 4));
+    }
+}
+
+#[test]
+fn each_target_of_a_refresh_is_in_another_place() {
+    let own = key(1).id();
+    let place = |id: &NodeId| (own.log_distance(id), own.distance(id).subrange());
+    let mut net = Net::alone(quick_refreshes());
+    // Two members in each of the far buckets, so that hardly any place lacks somebody: in the nearest two of those both
+    // are of one sixteenth, in the others of different ones.
+    let mut peers = Vec::new();
+    for log in 249..=256 {
+        let first = (2..).find(|n| own.log_distance(&key(*n).id()) == log).unwrap();
+        let (_, home) = place(&key(first).id());
+        let fits = |n: &u64| {
+            let (bucket, sixteenth) = place(&key(*n).id());
+            bucket == log && (sixteenth == home) == (log < 251)
+        };
+        let second = (first + 1..).find(fits).unwrap();
+        peers.extend([first, second].map(|n| net.peer(n, addr(&format!("10.0.{}.{}:30303", log - 240, n % 250)))));
+    }
+    for peer in peers {
+        net.bond(peer);
+    }
+    assert_eq!(net.engine(0).table().len(), 16);
+    answer_all(&mut net, secs(300), |_, _, _| vec![]);
+    let refreshes = targets_of_refreshes(&net);
+    assert!(refreshes.len() >= 25);
+    for targets in refreshes {
+        let places: BTreeSet<(u16, u8)> = targets.iter().map(place).collect();
+        assert_eq!((targets.len(), places.len()), (8, 8), "{targets:?}");
+    }
+}
+
+#[test]
+fn who_has_waited_is_not_tried_when_another_has_filled_the_empty_sixteenth() {
+    let mut config = quick_refreshes();
+    config.lookup.max_queries = 1;
+    let mut net = Net::alone(config);
+    let [first, second, other] = crowded_bucket(&mut net);
+    let place = |n: u64| (key(1).id().log_distance(&key(n).id()), key(1).id().distance(&key(n).id()).subrange());
+    let empty = key(1).id().distance(&net.peers[other].key.id()).subrange();
+    let mut hints: Vec<u64> = (200..).filter(|n| place(*n) == (256, empty)).take(2).collect();
+    // The one that waits would come before the other in the order of the table.
+    hints.sort_by_key(|n| Reverse(net.engine(0).table().rank(&key(*n).id())));
+    let hints: Vec<usize> = (0..).zip(hints).map(|(at, n)| net.peer(n, addr(&format!("10.1.0.{at}:30303")))).collect();
+    net.bond(first);
+    net.bond(second);
+    net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
+    answer_all(&mut net, secs(60), |_, _, sought| if sought == target(1) { hints.clone() } else { vec![] });
+    let contacts = hints.iter().map(|peer| net.peer_contact(*peer));
+    let pinged: Vec<bool> = contacts.clone().map(|contact| !pings(&net, contact).is_empty()).collect();
+    let members: Vec<bool> = contacts.map(|contact| net.is_member(0, &contact)).collect();
+    assert_eq!((pinged, members), (vec![true, false], vec![true, false]));
+}
+
+#[test]
+fn of_those_nearest_to_a_target_the_first_in_order_is_tried_first() {
+    let mut config = Config::default();
+    config.table.k = 2;
+    config.refresh.min = secs(3600);
+    let mut net = Net::alone(config);
+    let own = key(1).id();
+    let place = |id: NodeId| (own.log_distance(&id), own.distance(&id).subrange());
+    let teller = (2..100).find(|n| own.log_distance(&key(*n).id()) == 255).unwrap();
+    let teller = net.peer(teller, addr(A));
+    let strangers: Vec<usize> = (0..80).map(|n| net.peer(100 + n, addr(&format!("10.1.0.{n}:30303")))).collect();
+    net.bond(teller);
+    let mut two = None;
+    answer_all(&mut net, secs(5), |net, peer, target| {
+        let id = |peer: &usize| net.peers[*peer].key.id();
+        let sought = target.node_id();
+        if two.is_none() && place(sought).0 != place(id(&teller)).0 {
+            let mut near: Vec<usize> = strangers.iter().copied().filter(|s| place(id(s)) == place(sought)).collect();
+            near.sort_by_key(|stranger| sought.distance(&id(stranger)));
+            let rank = |peer: &usize| net.engine(0).table().rank(&id(peer));
+            two = near
+                .windows(2)
+                .next()
+                .filter(|two| rank(&two[1]) < rank(&two[0]))
+                .map(|two| (target, [two[0], two[1]]));
+        }
+        match two {
+            Some((sought, two)) if sought == target && peer == teller => two.to_vec(),
+            // All that an answer can hold, so that the lookup ends at once and does not ask the other one.
+            Some((sought, _)) if sought == target => vec![teller, peer],
+            _ => vec![],
+        }
+    });
+    let (_, [nearer, farther]) = two.expect("one of the targets has two strangers near it");
+    let added: Vec<Contact> = net.nodes[0].events.iter().filter_map(|(_, event)| added(event)).collect();
+    assert_eq!(added, [teller, farther, nearer].map(|peer| net.peer_contact(peer)));
 }
 
 #[test]

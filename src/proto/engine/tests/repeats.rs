@@ -193,6 +193,28 @@ fn a_late_ping_of_an_errand_is_sent_once_more_and_proves_the_node_by_the_same_ha
 }
 
 #[test]
+fn who_has_bonded_within_the_lookup_is_not_passed_over() {
+    let (mut net, teller) = acquainted();
+    let slow = net.peer(3, addr("10.0.0.3:30303"));
+    let named = [net.peer_contact(slow)];
+    let id = start_lookup(&mut net);
+    net.expect_find(teller);
+    net.send_neighbors(teller, &named);
+    let (_, ping) = net.expect_ping(slow);
+    net.send_pong(slow, ping.hash);
+    let hash = net.send_ping(slow);
+    net.expect_pong(slow, hash);
+    let (_, asked) = net.expect_find(slow);
+    let (_, ping) = net.expect_late_find(slow, &asked);
+    assert_eq!(net.expect_ping(slow).1.hash, ping.hash, "it leaves that unanswered too");
+    net.run((asked.at + ms(900)).since(net.now));
+    net.send_neighbors(slow, &[]);
+    let report = report(&mut net, id);
+    assert!(report.closest.iter().any(|found| found.contact == named[0] && found.answered), "{:?}", report.closest);
+    net.expect_nothing(slow, secs(1));
+}
+
+#[test]
 fn a_ping_that_no_errand_waits_for_is_sent_once() {
     let mut net = Net::alone(passive());
     let peer = net.peer(2, addr(A));
