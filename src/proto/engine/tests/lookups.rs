@@ -192,25 +192,6 @@ fn a_silent_node_is_passed_over_and_doubted() {
 }
 
 #[test]
-fn a_stranger_that_does_not_answer_its_ping_is_passed_over() {
-    let mut net = Net::alone(passive());
-    let teller = net.peer(2, addr(A));
-    net.bond(teller);
-    net.run(secs(1));
-    let id = net.command(0, Command::Lookup { target: target(1), until_found: false, paths: None });
-    net.expect_find(teller);
-    let dead = contact(&key(500), addr("10.9.0.1:30303"));
-    net.send_neighbors(teller, &[dead]);
-    let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
-    let steps: Vec<_> = report.trace.iter().map(|step| (step.contact, step.asked_at, step.ended_at)).collect();
-    let asked = 2 * DELAY;
-    assert_eq!(steps, [(net.peer_contact(teller), ms(0), 2 * asked), (dead, asked, asked + ms(300))]);
-    // The PING goes on.
-    assert_eq!(net.engine(0).under_way(), (1, 0, 0));
-    net.run(secs(1));
-}
-
-#[test]
 fn a_silent_node_counts_again_when_it_answers_before_the_lookup_has_ended() {
     for pong in [false, true] {
         let mut net = Net::alone(passive());

@@ -193,6 +193,22 @@ fn a_late_ping_of_an_errand_is_sent_once_more_and_proves_the_node_by_the_same_ha
 }
 
 #[test]
+fn a_stranger_that_does_not_answer_its_ping_is_passed_over() {
+    let (mut net, teller) = acquainted();
+    let id = start_lookup(&mut net);
+    net.expect_find(teller);
+    let dead = contact(&key(500), addr("10.9.0.1:30303"));
+    net.send_neighbors(teller, &[dead]);
+    let report = report(&mut net, id);
+    let steps: Vec<_> = report.trace.iter().map(|step| (step.contact, step.asked_at, step.ended_at)).collect();
+    let asked = 2 * DELAY;
+    assert_eq!(steps, [(net.peer_contact(teller), ms(0), 2 * asked), (dead, asked, asked + ms(300))]);
+    // The PING goes on.
+    assert_eq!(net.engine(0).under_way(), (1, 0, 0));
+    net.run(secs(1));
+}
+
+#[test]
 fn who_has_bonded_within_the_lookup_is_not_passed_over() {
     let (mut net, teller) = acquainted();
     let slow = net.peer(3, addr("10.0.0.3:30303"));
