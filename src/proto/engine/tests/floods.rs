@@ -51,7 +51,8 @@ fn silent_nodes_from_neighbors_do_not_keep_out_a_newcomer() {
     let mut named = 0;
     // It names 1,000 nodes that do not exist, 16 at each answer.
     while named < 1000 {
-        let lookup = net.command(0, Command::Lookup { target: target((named / 16) as u8), until_found: false, paths: None });
+        let lookup =
+            net.command(0, Command::Lookup { target: target((named / 16) as u8), until_found: false, paths: None });
         net.claim_all(teller);
         net.run(DELAY);
         let nodes: Vec<Contact> = (named..named + 16)

@@ -32,12 +32,12 @@ fn bucket_of_one() -> Config {
 }
 
 /// Peers that belong in the farthest bucket of the first engine.
-fn far_peers() -> impl Iterator<Item = u64> {
+pub(super) fn far_peers() -> impl Iterator<Item = u64> {
     (2..).filter(|n| key(1).id().log_distance(&key(*n).id()) == 256)
 }
 
 /// The live nodes nearest to a target, the asker left out.
-fn nearest(net: &Net, target: &NodeId, asker: usize, limit: usize) -> Vec<Contact> {
+pub(super) fn nearest(net: &Net, target: &NodeId, asker: usize, limit: usize) -> Vec<Contact> {
     let live = |at: &usize| *at != asker && net.nodes[*at].engine.is_some() && !net.nodes[*at].silenced;
     let mut contacts: Vec<Contact> = (0..net.nodes.len()).filter(live).map(|at| net.contact(at)).collect();
     contacts.sort_by_key(|contact| target.distance(&contact.id()));
@@ -259,8 +259,9 @@ fn answers_are_not_mixed_up_when_two_lookups_ask_one_node() {
     net.bond(peer);
     net.run(secs(1));
     let dead = |n: u64| contact(&key(500 + n), addr(&format!("10.9.0.{n}:30303")));
-    let ids: Vec<_> =
-        (0..6).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false, paths: None })).collect();
+    let ids: Vec<_> = (0..6)
+        .map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false, paths: None }))
+        .collect();
     let begun = net.now;
     for n in 0..6u8 {
         let (find, _) = net.expect_find(peer);
@@ -282,8 +283,9 @@ fn those_who_wait_their_turn_at_a_node_that_does_not_answer_fail_with_the_first(
     net.bond(peer);
     net.run(secs(1));
     let begun = net.now;
-    let ids: Vec<_> =
-        (0..6).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false, paths: None })).collect();
+    let ids: Vec<_> = (0..6)
+        .map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false, paths: None }))
+        .collect();
     let (_, first) = net.expect_find(peer);
     let (late, ping) = net.expect_late_find(peer, &first);
     assert_eq!(late, ms(50));
@@ -466,7 +468,10 @@ fn a_replacement_that_forgot_us_is_bonded_again_too() {
 fn a_lookup_until_found_ends_with_the_answer_of_the_node() {
     let mut net = joined(40);
     for wanted in [5, 25] {
-        let id = net.command(0, Command::Lookup { target: *net.nodes[wanted].key.public_key(), until_found: true, paths: None });
+        let id = net.command(
+            0,
+            Command::Lookup { target: *net.nodes[wanted].key.public_key(), until_found: true, paths: None },
+        );
         let Reply::Lookup(report) = net.reply(0, id) else { panic!() };
         assert_eq!(report.closest[0].contact, net.contact(wanted));
         assert!(report.closest[0].answered);
@@ -513,7 +518,7 @@ fn nobody_is_asked_on_an_address_family_that_the_socket_does_not_speak() {
         assert_eq!(result, if pinged { Ok(()) } else { Err(CommandError::OtherFamily) });
         net.bond(teller);
         net.expect_find(teller);
-        let other = contact(&key(4), addr("[2a00::4]:30303"));
+        let other = contact(&key(4), addr("[2a00:0:0:1::4]:30303"));
         net.send_neighbors(teller, &[far, other]);
         net.run(secs(2));
         let pings: Vec<_> = net.nodes[0].sent.iter().filter(|(_, to, _)| to.is_ipv6()).map(|(_, to, _)| *to).collect();
@@ -562,9 +567,13 @@ fn commands_and_their_failures() {
         assert_eq!(pinged.our_address, Some(addr("10.0.0.1:1").ip()));
     }
     // As many lookups as may be.
-    let lookups: Vec<_> =
-        (0..2).map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false, paths: None })).collect();
-    assert_eq!(failure(&mut net, Command::Lookup { target: target(3), until_found: false, paths: None }), CommandError::Busy);
+    let lookups: Vec<_> = (0..2)
+        .map(|n| net.command(0, Command::Lookup { target: target(n), until_found: false, paths: None }))
+        .collect();
+    assert_eq!(
+        failure(&mut net, Command::Lookup { target: target(3), until_found: false, paths: None }),
+        CommandError::Busy
+    );
     net.deafen(peer, true);
     for id in lookups {
         assert!(matches!(net.reply(0, id), Reply::Lookup(_)));

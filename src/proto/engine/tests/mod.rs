@@ -3,6 +3,7 @@
 mod bonds;
 mod floods;
 mod former;
+mod liars;
 mod lookups;
 mod net;
 mod peers;
