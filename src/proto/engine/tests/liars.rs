@@ -149,7 +149,7 @@ fn invented(target: &PublicKey, n: u64) -> Contact {
         let key = PublicKey(bytes);
         (key.node_id().log_distance(&target.node_id()) <= 246).then_some(key)
     });
-    let ip = std::net::Ipv4Addr::from(0x3200_0001 + (n as u32 % 0xffff << 8));
+    let ip = std::net::Ipv4Addr::from(0x3200_0001 + ((n as u32 % 0xffff) << 8));
     Contact { key: near.unwrap(), endpoint: Endpoint::new(ip.into(), 30303, 0) }
 }
 
@@ -324,7 +324,7 @@ fn thousands_of_invented_nodes_are_given_up_one_by_one() {
     assert_eq!(seen, [(144, 2460, 8); 10]);
     assert!(scene.asker().contacts().len() <= 2048, "{} contacts", scene.asker().contacts().len());
     assert_eq!((named, scene.asker().table().len()), (1280, 17));
-    // Sixteen of them are asked for as many as may be. What has answered till then is the result.
+    // Where sixteen liars are nearer than all who are known, nobody else is asked. It ends all the same.
     let mut scene = Scene::new(20, 4, 16);
     let mut named = 5000;
     let report = scene.look_up(&mut |net, liar| {
@@ -333,7 +333,7 @@ fn thousands_of_invented_nodes_are_given_up_one_by_one() {
         say(net, liar, &nodes);
     });
     let answered = report.closest.iter().filter(|found| found.answered).count();
-    assert_eq!((report.queries, report.took.as_millis(), report.closest.len(), answered), (0, 0, 0, 0));
+    assert_eq!((report.queries, report.took.as_millis(), report.closest.len(), answered), (224, 3850, 16, 16));
 }
 
 #[test]
