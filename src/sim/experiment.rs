@@ -353,4 +353,16 @@ mod tests {
         assert!(report.queries.mean >= 16.0);
         assert!(said.iter().any(|(what, _)| *what == "lookups") && said.iter().all(|(_, share)| *share < 1.0));
     }
+
+    #[test]
+    fn lookups_along_disjoint_paths_find_the_same_and_ask_more() {
+        let run = |paths| {
+            let setup = Setup { nodes: 300, lookups: 100, fill: Fill::Warm, paths, ..Setup::default() };
+            setup.run(|_, _| ()).unwrap()
+        };
+        let [one, four] = [1, 4].map(run);
+        assert_eq!((one.found_all, four.found_all), (1.0, 1.0));
+        let times = four.queries.mean / one.queries.mean;
+        assert!((2.0..4.5).contains(&times), "{times} times the requests");
+    }
 }

@@ -34,8 +34,9 @@ fn a_simulation_repeats_on_any_number_of_threads_and_at_both_fidelities() {
 fn what_cannot_be_simulated_is_refused_in_a_sentence() {
     let home = Home::new();
     let refused = |args: &[&str]| failure(home.path(), &[&["sim"], args].concat());
-    let cases: [(&[&str], &str); 15] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["--nodes", "0"], "error: a network has from 2 to 16777216 nodes, not 0\n"),
+        (&["--paths", "9"], "error: the setting lookup.paths is 9; a lookup goes along 1 to 8 paths\n"),
         (&["--alpha", "0"], "error: the setting lookup.alpha is 0; it has to be at least 1\n"),
         (&["--k", "17"], "error: the setting table.k is 17; a FINDNODE is answered with at most 16 nodes\n"),
         (&["--threads", "0"], "error: the number of threads has to be at least 1\n"),

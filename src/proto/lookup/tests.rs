@@ -213,26 +213,93 @@ fn strangers_to_the_lookup_change_nothing() {
 }
 
 #[test]
-fn a_node_counts_once_and_its_second_address_only_when_the_first_has_failed() {
+fn a_node_counts_once_and_its_other_addresses_when_the_first_has_failed() {
     let mut world = World::new();
     let [first, other] = world.hear([1, 2]);
-    let second = world.node(1);
-    assert!(!world.add(first, 1) && !world.add(second, 2));
+    let [second, third, fourth] = [0; 3].map(|_| world.node(1));
+    // Whoever names the first address of a node need not tell the truth: two more are kept.
+    assert!([first, second, second, third, fourth].iter().all(|node| !world.add(*node, 2)));
+    assert_eq!(world.lookup.nodes().collect::<Vec<_>>(), [first, second, third, other]);
     assert_eq!(world.ask(), [first, other]);
-    assert!(!world.add(second, 2));
     world.lookup.on_late(first);
-    assert!(!world.add(second, 2), "the first may yet answer");
-    world.lookup.on_failure(first);
-    assert!(!world.add(first, 1), "this address has failed");
-    assert!(world.add(second, 4));
+    assert!(world.lookup.on_failure(first));
     assert_eq!(world.lookup.get(first), None);
-    assert_eq!(world.lookup.get(second).map(|c| (c.depth, c.state)), Some((4, State::Heard)));
+    assert_eq!(world.lookup.get(second).map(|c| (c.depth, c.state)), Some((2, State::Heard)));
     assert_eq!(world.ask(), [second]);
+    assert!(world.lookup.on_failure(second));
+    // The two that have failed are never asked again, and leave room for another.
+    assert!([first, second, fourth].iter().all(|node| !world.add(*node, 3)));
+    assert_eq!(world.ask(), [third]);
     assert!(!world.lookup.on_response(first), "a late answer of the first address is nobody's");
-    world.lookup.on_response(second);
-    world.lookup.on_response(other);
-    assert!(!world.add(first, 1) && world.is_done());
-    assert_eq!(world.result(), [second, other]);
+    assert!(world.lookup.on_response(third) && world.lookup.on_response(other));
+    assert!(!world.add(fourth, 1) && world.is_done(), "it has been found");
+    assert_eq!((world.result(), world.lookup.asked()), (vec![third, other], 4));
+    // All that is known has failed, and then it is named anew.
+    let mut world = World::new();
+    let [first] = world.hear([1]);
+    let second = world.node(1);
+    assert_eq!(world.ask(), [first]);
+    world.lookup.on_failure(first);
+    assert!(world.is_done());
+    assert!(!world.add(first, 1) && world.add(second, 4) && !world.is_done());
+    assert_eq!(world.ask(), [second]);
+    world.lookup.on_failure(second);
+    assert!(world.is_done() && !world.add(first, 1) && !world.add(second, 1));
+}
+
+/// A node at three addresses, the first of which was asked and is silent, and another one that has answered.
+fn silent_at_the_first(world: &mut World) -> [NodeRef; 3] {
+    let [first, answering] = world.hear([1, 2]);
+    let [second, third] = [0; 2].map(|_| world.node(1));
+    world.add(second, 2);
+    assert_eq!(world.ask(), [first, answering]);
+    world.lookup.on_response(answering);
+    assert!(world.lookup.on_silent(first));
+    assert_eq!((world.state(second), world.lookup.get(first)), (State::Heard, None));
+    assert_eq!(world.lookup.silent().collect::<Vec<_>>(), [first]);
+    assert_eq!(world.lookup.place_of(first), Some((1, 0)));
+    [first, second, third]
+}
+
+#[test]
+fn a_silent_address_gives_way_to_another_and_comes_back_when_it_answers() {
+    // It answers while the other is asked.
+    let mut world = World::new();
+    let [first, second, third] = silent_at_the_first(&mut world);
+    assert_eq!(world.ask(), [second]);
+    assert!(world.lookup.on_begun(first));
+    assert_eq!((world.state(first), world.lookup.get(second)), (State::Answering, None));
+    assert!(!world.is_done() && world.lookup.on_response(first) && world.is_done());
+    // The other may answer too: the node counts once.
+    assert!(world.lookup.on_response(second));
+    assert_eq!(world.state(first), State::Answered);
+    assert!(!world.add(third, 1));
+
+    // It gives a sign of life, and fails all the same.
+    let mut world = World::new();
+    let [first, second, third] = silent_at_the_first(&mut world);
+    assert!(world.lookup.on_sign_of_life(first));
+    assert_eq!(world.state(first), State::Late);
+    assert!(world.lookup.on_failure(first));
+    assert_eq!((world.state(second), world.ask()), (State::Heard, vec![second]));
+    assert!(world.lookup.on_silent(second));
+    assert_eq!((world.state(second), world.is_done()), (State::Silent, true), "there is no other address");
+    assert!(world.add(third, 1), "there is one now");
+    assert_eq!(world.ask(), [third]);
+    // The last one fails, and that which is silent may still answer.
+    assert!(world.lookup.on_failure(third));
+    assert_eq!(world.state(second), State::Silent);
+    assert!(world.lookup.on_failure(second));
+    assert_eq!(world.state(second), State::Failed);
+
+    // A silent address can fail while the other is asked.
+    let mut world = World::new();
+    let [first, second, _] = silent_at_the_first(&mut world);
+    assert_eq!(world.ask(), [second]);
+    assert!(world.lookup.on_failure(first) && !world.lookup.on_response(first));
+    assert_eq!(world.lookup.silent().count(), 0);
+    assert!(world.lookup.on_failure(second) && world.is_done());
+    assert_eq!(world.lookup.asked(), 3);
 }
 
 #[test]
@@ -255,6 +322,65 @@ fn of_more_candidates_than_the_bound_the_nearest_are_kept() {
     assert!(world.add(zero, 1), "the target itself is the nearest of all");
     assert_eq!(distances(&world), (0..=127).collect::<Vec<u8>>());
     assert_eq!(world.lookup.candidates()[0].node, zero);
+}
+
+#[test]
+fn those_that_have_failed_make_room_first_and_those_that_have_answered_last() {
+    let mut world = World::new();
+    world.config.max_candidates = 4;
+    let [a, b, c, d] = world.hear([10, 20, 30, 40]);
+    assert_eq!(world.ask(), [a, b]);
+    world.lookup.on_failure(a);
+    world.lookup.on_failure(b);
+    let candidates = |world: &World| world.lookup.candidates().iter().map(|one| one.node).collect::<Vec<_>>();
+    // The farther of the two that have failed makes room for one that is farther than all.
+    let e = world.node(50);
+    assert!(world.add(e, 1));
+    assert_eq!(candidates(&world), [a, c, d, e]);
+    assert_eq!(world.ask(), [c, d]);
+    world.lookup.on_response(d);
+    assert_eq!(world.ask(), [e]);
+    world.lookup.on_response(e);
+    let [f] = world.hear([35]);
+    assert_eq!(candidates(&world), [c, f, d, e]);
+    assert!(!world.add(a, 1) && !world.add(b, 1), "they are not asked again for having been evicted");
+    // Those that have answered are farther than what a liar invents, and stay while it has not been asked for.
+    let far = world.node(45);
+    assert!(!world.add(far, 1));
+    let [near] = world.hear([5]);
+    assert_eq!(candidates(&world), [near, c, d, e]);
+    let nearer = world.node(4);
+    assert!(world.add(nearer, 1));
+    assert_eq!(candidates(&world), [nearer, c, d, e]);
+    // Where all have been asked, the nearest count.
+    assert_eq!(world.ask(), [nearer]);
+    world.lookup.on_response(c);
+    world.lookup.on_response(nearer);
+    assert!(world.add(far, 1));
+    assert_eq!(candidates(&world), [nearer, c, d, far]);
+}
+
+#[test]
+fn invented_nodes_keep_nobody_out_of_the_result() {
+    let mut world = World::new();
+    world.config.max_queries = 5;
+    let [a, b, c, d] = world.hear([50, 60, 70, 80]);
+    assert_eq!(world.ask(), [a, b]);
+    world.lookup.on_response(a);
+    let invented = world.hear([1, 2, 3, 4, 5]);
+    world.lookup.on_response(b);
+    assert_eq!(world.ask(), invented[..2]);
+    invented[..2].iter().for_each(|node| assert!(world.lookup.on_failure(*node)));
+    assert_eq!(world.ask(), [invented[2]], "five requests are all");
+    let result = |world: &World| world.lookup.result().map(|(one, answered)| (one.node, answered)).collect::<Vec<_>>();
+    assert_eq!(result(&world), [(invented[2], false), (a, true), (b, true)]);
+    world.lookup.on_begun(invented[2]);
+    assert_eq!(result(&world), [(invented[2], true), (a, true), (b, true)], "who has begun to answer has answered");
+    world.lookup.on_failure(invented[2]);
+    assert!(world.is_done());
+    assert_eq!(world.result(), [invented[3], invented[4], a], "the nearest that have not failed");
+    assert_eq!(result(&world), [(invented[3], false), (a, true), (b, true)]);
+    assert_eq!([c, d].map(|node| world.state(node)), [State::Heard; 2]);
 }
 
 #[test]
@@ -292,4 +418,118 @@ fn the_depth_of_a_candidate_is_that_at_which_it_was_first_heard_of() {
     assert!(world.add(a, 3) && world.add(b, 1));
     assert!(!world.add(a, 2) && !world.add(b, 4));
     assert_eq!([a, b].map(|node| world.lookup.get(node).unwrap().depth), [3, 1]);
+}
+
+/// A lookup for the two nearest along two paths.
+fn two_paths() -> World {
+    let mut world = World::new();
+    world.lookup = Lookup::new(TARGET, 2, 2);
+    world
+}
+
+impl World {
+    fn own(&mut self, distance: u8) -> NodeRef {
+        let node = self.node(distance);
+        assert!(self.lookup.add_own(node, &self.contacts, &self.config));
+        node
+    }
+
+    fn named(&mut self, node: NodeRef, teller: NodeRef) -> bool {
+        self.lookup.add_named(node, teller, &self.contacts, &self.config)
+    }
+
+    fn path(&self, node: NodeRef) -> (u8, u8) {
+        self.lookup.place_of(node).unwrap()
+    }
+}
+
+#[test]
+fn disjoint_paths_share_out_the_first_nodes_and_ask_nobody_twice() {
+    let mut world = two_paths();
+    let own = [10, 20, 30, 40].map(|distance| world.own(distance));
+    assert_eq!(own.map(|node| world.path(node)), [(1, 0), (1, 1), (1, 0), (1, 1)]);
+    assert_eq!(world.ask(), own[..2], "alpha is 2, and each path has one");
+    // What the first names is its path's, but what the other holds.
+    let [a, b, c] = [1, 2, 3].map(|distance| world.node(distance));
+    assert!(world.named(a, own[0]) && world.named(b, own[0]) && !world.named(own[3], own[0]));
+    assert!(!world.named(a, own[1]) && world.named(c, own[1]));
+    assert_eq!([a, b, c, own[3]].map(|node| world.path(node)), [(2, 0), (2, 0), (2, 1), (1, 1)]);
+    world.lookup.on_response(own[0]);
+    world.lookup.on_response(own[1]);
+    assert_eq!(world.ask(), [a, c]);
+    world.lookup.on_response(a);
+    assert_eq!(world.ask(), [b]);
+    world.lookup.on_response(b);
+    // The first path is done, and what is left of alpha is the other's. It goes on to its own two nearest.
+    assert_eq!(world.ask(), []);
+    assert!(!world.is_done());
+    world.lookup.on_response(c);
+    assert!(world.is_done());
+    assert_eq!((world.result(), world.lookup.asked()), (vec![a, b], 5));
+}
+
+#[test]
+fn a_liar_on_one_path_leads_away_only_that_one() {
+    let mut world = two_paths();
+    let [liar, honest] = [10, 20].map(|distance| world.own(distance));
+    assert_eq!(world.ask(), [liar, honest]);
+    // A lookup along one path would be done with these two.
+    let friends = [11, 12].map(|distance| world.node(distance));
+    friends.iter().for_each(|friend| assert!(world.named(*friend, liar)));
+    let truth = world.node(30);
+    assert!(world.named(truth, honest));
+    world.lookup.on_response(liar);
+    world.lookup.on_response(honest);
+    assert_eq!(world.ask(), [friends[0], truth]);
+    world.lookup.on_response(friends[0]);
+    let nearest = world.node(1);
+    assert!(world.named(nearest, truth));
+    world.lookup.on_response(truth);
+    assert_eq!(world.ask(), [nearest]);
+    world.lookup.on_response(nearest);
+    assert!(world.is_done());
+    assert_eq!(world.result(), [nearest, liar]);
+    // A false address that the liar was the first to name is no hiding place, whoever holds the path.
+    let mut world = two_paths();
+    let [liar, honest] = [10, 20].map(|distance| world.own(distance));
+    let [wrong, right] = [0; 2].map(|_| world.node(1));
+    assert_eq!(world.ask(), [liar, honest]);
+    assert!(world.named(wrong, liar) && !world.named(right, honest));
+    world.lookup.on_response(liar);
+    world.lookup.on_response(honest);
+    assert_eq!(world.ask(), [wrong]);
+    world.lookup.on_failure(wrong);
+    assert_eq!(world.ask(), [right]);
+    world.lookup.on_response(right);
+    assert_eq!((world.is_done(), world.result()), (true, vec![right, liar]));
+}
+
+#[test]
+fn paths_without_anybody_begin_with_the_first_that_are_named_and_requests_are_bounded_over_all() {
+    let mut world = World::new();
+    world.lookup = Lookup::new(TARGET, 2, 3);
+    world.config.max_queries = 4;
+    let only = world.own(50);
+    assert_eq!(world.ask(), [only]);
+    let named = [40, 30, 20, 10].map(|distance| world.node(distance));
+    named.iter().for_each(|node| assert!(world.named(*node, only)));
+    assert_eq!(named.map(|node| world.path(node).1), [1, 2, 0, 0]);
+    world.lookup.on_response(only);
+    // Three paths, one request each, though alpha is 2.
+    assert_eq!(world.ask(), [named[3], named[0], named[1]]);
+    world.lookup.on_response(named[3]);
+    assert_eq!((world.ask(), world.lookup.asked()), (vec![], 4));
+    world.lookup.on_response(named[0]);
+    world.lookup.on_failure(named[1]);
+    assert!(world.is_done());
+    // Each path keeps as many candidates as one alone would.
+    let mut world = two_paths();
+    world.config.max_candidates = 2;
+    let own = [10, 20, 30, 40].map(|distance| world.own(distance));
+    let near = world.node(1);
+    assert!(world.named(near, own[1]));
+    let left: Vec<NodeRef> = world.lookup.candidates().iter().map(|one| one.node).collect();
+    assert_eq!(left, [near, own[0], own[1], own[2]]);
+    // Fewer than one path and more than eight there are not.
+    assert_eq!([0, 9].map(|paths| Lookup::new(TARGET, 2, paths).paths), [1, 8]);
 }

@@ -32,12 +32,12 @@ fn bucket_of_one() -> Config {
 }
 
 /// Peers that belong in the farthest bucket of the first engine.
-fn far_peers() -> impl Iterator<Item = u64> {
+pub(super) fn far_peers() -> impl Iterator<Item = u64> {
     (2..).filter(|n| key(1).id().log_distance(&key(*n).id()) == 256)
 }
 
 /// The live nodes nearest to a target, the asker left out.
-fn nearest(net: &Net, target: &NodeId, asker: usize, limit: usize) -> Vec<Contact> {
+pub(super) fn nearest(net: &Net, target: &NodeId, asker: usize, limit: usize) -> Vec<Contact> {
     let live = |at: &usize| *at != asker && net.nodes[*at].engine.is_some() && !net.nodes[*at].silenced;
     let mut contacts: Vec<Contact> = (0..net.nodes.len()).filter(live).map(|at| net.contact(at)).collect();
     contacts.sort_by_key(|contact| target.distance(&contact.id()));
@@ -530,7 +530,7 @@ fn nobody_is_asked_on_an_address_family_that_the_socket_does_not_speak() {
         assert_eq!(result, if pinged { Ok(()) } else { Err(CommandError::OtherFamily) });
         net.bond(teller);
         net.expect_find(teller);
-        let other = contact(&key(4), addr("[2a00::4]:30303"));
+        let other = contact(&key(4), addr("[2a00:0:0:1::4]:30303"));
         net.send_neighbors(teller, &[far, other]);
         net.run(secs(2));
         let pings: Vec<_> = net.nodes[0].sent.iter().filter(|(_, to, _)| to.is_ipv6()).map(|(_, to, _)| *to).collect();

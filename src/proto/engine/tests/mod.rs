@@ -6,6 +6,7 @@ mod bonds;
 mod bounds;
 mod floods;
 mod former;
+mod liars;
 mod lookups;
 mod net;
 mod peers;
