@@ -41,7 +41,7 @@ done
 if ! cargo fuzz --version 2>/dev/null | grep -q " $CARGO_FUZZ\$"; then
     cargo install --locked --quiet "cargo-fuzz@$CARGO_FUZZ"
 fi
-# No sanitizer: there is no unsafe code of ours to watch, and inputs are tried several times as fast.
+# No sanitizer: there is no unsafe code of ours to watch, and programs with one are half as fast.
 cargo fuzz build --fuzz-dir . --release --sanitizer none
 bin=target/$(rustc -vV | sed -n 's/^host: //p')/release
 

@@ -1,5 +1,6 @@
 //! The fuzz targets without a fuzzer: over their corpora, over what once failed, and over random bytes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -31,6 +32,37 @@ fn corpora_and_regressions_break_nothing() {
     }
     assert!(failed.is_empty(), "see the panics above; these fail: {failed:?}");
 }
+
+#[test]
+fn the_corpus_of_the_engine_reaches_its_bounds() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/engine");
+    let reached: BTreeSet<&str> = fs::read_dir(dir)
+        .unwrap()
+        .flat_map(|entry| fuzz::engine::reached(&fs::read(entry.unwrap().path()).unwrap()))
+        .collect();
+    let missing: Vec<&str> = EXPECTED.into_iter().filter(|what| !reached.contains(what)).collect();
+    assert!(missing.is_empty(), "no input of the corpus brings about {missing:?}; see fuzz/README.md");
+}
+
+const EXPECTED: [&str; 17] = [
+    "bound requests",
+    "bound errands",
+    "bound lookups",
+    "bound bootnodes",
+    "bound contacts",
+    "bound replacements",
+    "reply lookup",
+    "reply ping",
+    "reply record",
+    "reply busy",
+    "reply failed",
+    "expired",
+    "unsolicited",
+    "wrong_sender",
+    "unproved",
+    "from_self",
+    "bad_record",
+];
 
 /// No files of failures: what fails becomes a test, or an input in `fuzz/regressions`.
 fn cases(cases: u32) -> ProptestConfig {

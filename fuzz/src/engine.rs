@@ -13,7 +13,9 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use kadnode::proto::config::Config;
 use kadnode::proto::contacts::OwnContacts;
-use kadnode::proto::engine::{Clock, Command, CommandId, Dropped, Engine, LocalKey, LocalNode, Output};
+use kadnode::proto::engine::{
+    Clock, Command, CommandError, CommandId, Dropped, Engine, LocalKey, LocalNode, Output, Reply,
+};
 use kadnode::proto::identity::{Contact, Endpoint, PublicKey, Record, RecordContent};
 use kadnode::proto::time::Time;
 use kadnode::proto::wire::{
@@ -26,7 +28,7 @@ use super::made::{self, KEYS};
 /// Inputs of one run: the bounds are reached within a hundred, and a run takes a few milliseconds.
 const MAX_STEPS: usize = 300;
 /// Contacts that the store holds.
-const CONTACTS: usize = 28;
+const CONTACTS: usize = 16;
 /// Requests of the engine that can be answered.
 const MAX_SENT: usize = 32;
 /// No input makes the engine send more than this: a NEIGHBORS can fill the hint PINGs, and end a lookup that others wait
@@ -61,6 +63,11 @@ static ADDRS: LazyLock<Vec<SocketAddr>> = LazyLock::new(|| {
 
 /// Runs an engine on the inputs that `data` describes.
 pub fn check(data: &[u8]) {
+    reached(data);
+}
+
+/// The same, and says what it brought about: bounds, replies and reasons to drop what came.
+pub fn reached(data: &[u8]) -> BTreeSet<&'static str> {
     let mut u = Unstructured::new(data);
     let mut world = World::new(u.arbitrary().unwrap_or_default());
     for _ in 0..MAX_STEPS {
@@ -69,6 +76,7 @@ pub fn check(data: &[u8]) {
         }
     }
     world.finish();
+    world.reached
 }
 
 fn small() -> Config {
@@ -122,6 +130,7 @@ struct World {
     serial: u64,
     unix_secs: u64,
     since_clock: Time,
+    reached: BTreeSet<&'static str>,
 }
 
 impl World {
@@ -147,6 +156,7 @@ impl World {
             serial: 0,
             unix_secs: EPOCH,
             since_clock: now,
+            reached: BTreeSet::new(),
         }
     }
 
@@ -376,7 +386,16 @@ impl World {
                     self.sent.truncate(MAX_SENT);
                     self.engine.recycle(transmit.message);
                 }
-                Output::Reply(id, _) => assert!(self.open_commands.remove(&id), "a second reply, or to nobody"),
+                Output::Reply(id, reply) => {
+                    assert!(self.open_commands.remove(&id), "a second reply, or to nobody");
+                    self.reached.insert(match reply {
+                        Reply::Lookup(_) => "reply lookup",
+                        Reply::Ping(_) => "reply ping",
+                        Reply::Record(_) => "reply record",
+                        Reply::Failed(CommandError::Busy) => "reply busy",
+                        Reply::Failed(_) => "reply failed",
+                    });
+                }
                 Output::Wait(until) => {
                     use MessageKind::{Ping, Pong};
                     let may = match input.and_then(|input| input.kind) {
@@ -387,9 +406,30 @@ impl World {
                     if until > self.now {
                         self.engine.assert_invariants(self.now);
                     }
+                    self.note_bounds();
                     return until;
                 }
                 _ => {}
+            }
+        }
+    }
+
+    fn note_bounds(&mut self) {
+        let (engine, config) = (&self.engine, self.engine.config());
+        let (requests, errands, lookups) = engine.under_way();
+        let mut replacements = BTreeMap::<u16, usize>::new();
+        engine.table().replacements().for_each(|(distance, _)| *replacements.entry(distance).or_default() += 1);
+        for (what, size, bound) in [
+            ("bound requests", requests, config.requests.max_pending),
+            ("bound errands", errands, config.requests.max_pending),
+            ("bound lookups", lookups, config.lookup.max_lookups),
+            ("bound bootnodes", engine.bootnodes(), config.refresh.max_bootnodes),
+            ("bound contacts", engine.contacts().len(), CONTACTS),
+            ("bound replacements", replacements.values().copied().max().unwrap_or(0), config.table.replacements),
+        ] {
+            assert!(size <= bound, "{what}: {size}");
+            if size == bound {
+                self.reached.insert(what);
             }
         }
     }
@@ -410,6 +450,8 @@ impl World {
             self.timeout();
         }
         assert!(self.open_commands.is_empty(), "{:?} had no reply", self.open_commands);
+        let counters = self.engine.counters();
+        self.reached.extend(Dropped::ALL.iter().filter(|why| counters.dropped(**why) > 0).map(|why| why.name()));
     }
 }
 

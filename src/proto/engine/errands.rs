@@ -351,12 +351,13 @@ impl<C: Contacts> Engine<C> {
         self.errands.at_stage(node, |stage| stage == Stage::Turn)
     }
 
-    /// A FINDNODE to the node is over: the next errand has its turn.
+    /// A FINDNODE to the node is over: the next errand has its turn, and where it cannot ask, since too much is under way,
+    /// the one after it.
     pub(super) fn next_turn(&mut self, now: Time, node: NodeRef) {
-        let next = self.errands.to(node).find(|(_, errand)| errand.stage == Stage::Turn).map(|(id, _)| id);
-        if let Some(next) = next {
-            self.advance(now, next);
-        }
+        let next = |errands: &Errands| errands.to(node).find(|(_, e)| e.stage == Stage::Turn).map(|(id, _)| id);
+        while let Some(next) = next(&self.errands)
+            && !self.advance(now, next)
+        {}
     }
 
     /// Whether a node is merely asked on the way of refreshes: it is no member for that. Who is asked first is whom
