@@ -308,11 +308,12 @@ impl<C: Contacts> Engine<C> {
     }
 
     /// Has a refresh make a lookup that runs to its end, when it is time to estimate the size of the network again. Not
-    /// before the table has settled, nor where it is so small that the network is.
+    /// before the table has settled and refreshes have become rare, nor where it is so small that the network is.
     pub(super) fn estimate_size(&mut self, now: Time) -> bool {
         let config = &self.config.alarms;
         if !config.sybils
             || self.table.len() < 2 * self.config.table.k
+            || !self.upkeep.is_calm(&self.config)
             || self.is_young(now)
             || !self.alarms.wants_size(now, config)
         {

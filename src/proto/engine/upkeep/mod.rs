@@ -66,6 +66,11 @@ impl Upkeep {
         self.gained += 1;
     }
 
+    /// Whether refreshes are as rare as they become while there may be something to gain.
+    pub(super) fn is_calm(&self, config: &Config) -> bool {
+        self.refresh_every >= config.refresh.max_room
+    }
+
     pub(super) fn bootnodes(&self) -> impl Iterator<Item = NodeRef> {
         self.bootnodes.iter().map(|bootnode| bootnode.node)
     }
