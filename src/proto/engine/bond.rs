@@ -248,6 +248,11 @@ impl<C: Contacts> Engine<C> {
             }
         }
         let limits = &self.config.requests;
+        // Whoever heard of the end of a request may have made another, in the very place that was cleared.
+        if self.requests.at(addr).count() >= limits.max_per_address || self.requests.len() >= limits.max_pending {
+            self.counters.not_sent += 1;
+            return None;
+        }
         let late = self.lateness(node, asked);
         let late_at = now + late;
         let expires = now + limits.timeout;

@@ -420,6 +420,10 @@ impl<C: Contacts> Engine<C> {
         self.table.assert_invariants(now, &self.contacts, &config.table);
         assert!(self.timers.next().is_none_or(|next| next > now), "a deadline is in the past");
         assert!(self.requests.len() <= config.requests.max_pending);
+        for node in self.requests.nodes() {
+            let addr = self.contacts.endpoint(node).udp_addr();
+            assert!(self.requests.at(addr).count() <= config.requests.max_per_address, "too many requests to {addr}");
+        }
         assert!(self.errands.len() <= config.requests.max_pending);
         assert!(self.lookups.len() <= config.lookup.max_lookups);
         assert!(self.proofs.len() <= 2 * config.max_proofs);
