@@ -211,12 +211,12 @@ pub struct LookupConfig {
     pub max_candidates: usize,
     /// FINDNODEs after which a lookup ends with what it has: 256, over all its paths.
     pub max_queries: usize,
-    /// Nodes of one /24 that are taken up from one answer to FINDNODE, be it in two packets: 2, as many as a bucket takes
-    /// of them. Lower is safer against Sybils, and overlooks honest nodes of one hoster. Networks that the table spares
-    /// are not limited.
-    pub answer_per_v4_prefix: usize,
+    /// Nodes of one /24 that are taken up from one answer to FINDNODE, be it in two packets, and that a path of a lookup
+    /// counts among its k nearest: 2, as many as a bucket takes of them. Lower is safer against Sybils, and overlooks honest
+    /// nodes of one hoster. Networks that the table spares are not limited.
+    pub per_v4_prefix: usize,
     /// Nodes of one /64 that are: 1.
-    pub answer_per_v6_prefix: usize,
+    pub per_v6_prefix: usize,
     /// The time after which it does: 30 s.
     pub max_time: Duration,
     /// Nodes from NEIGHBORS that wait to be pinged because the table would gain by them: 256; further ones are forgotten.
@@ -233,8 +233,8 @@ impl Default for LookupConfig {
             max_lookups: 64,
             max_candidates: 128,
             max_queries: 256,
-            answer_per_v4_prefix: 2,
-            answer_per_v6_prefix: 1,
+            per_v4_prefix: 2,
+            per_v6_prefix: 1,
             max_time: Duration::from_secs(30),
             max_hints: 256,
             max_hint_pings: 16,
@@ -416,8 +416,8 @@ impl Config {
             ("lookup.max_candidates", self.lookup.max_candidates),
             ("lookup.max_queries", self.lookup.max_queries),
             ("lookup.paths", self.lookup.paths),
-            ("lookup.answer_per_v4_prefix", self.lookup.answer_per_v4_prefix),
-            ("lookup.answer_per_v6_prefix", self.lookup.answer_per_v6_prefix),
+            ("lookup.per_v4_prefix", self.lookup.per_v4_prefix),
+            ("lookup.per_v6_prefix", self.lookup.per_v6_prefix),
             ("requests.max_pending", self.requests.max_pending),
             ("requests.max_per_address", self.requests.max_per_address),
             ("max_proofs", self.max_proofs),

@@ -13,9 +13,9 @@
 
 use arrayvec::ArrayVec;
 
-use crate::proto::config::{LookupConfig, MAX_PATHS};
+use crate::proto::config::{K, LookupConfig, MAX_PATHS};
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::{Distance, NodeId};
+use crate::proto::identity::{Distance, NodeId, Prefix};
 
 /// How far a candidate has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Candidate {
     pub state: State,
     /// The path that holds it.
     pub path: u8,
+    /// The network that it counts for, where those are limited.
+    network: Option<Prefix>,
     /// The same ID at other addresses.
     others: [Option<Elsewhere>; OTHERS],
 }
@@ -67,6 +69,7 @@ const OTHERS: usize = 2;
 struct Elsewhere {
     node: NodeRef,
     depth: u8,
+    network: Option<Prefix>,
     /// It is being asked, and was silent for so long that the next address is tried.
     silent: bool,
 }
@@ -77,13 +80,13 @@ impl Candidate {
     }
 
     /// Notes that it is said to be at another address too. Says whether it is heard of anew by that.
-    fn hear_of(&mut self, node: NodeRef, depth: u8) -> bool {
+    fn hear_of(&mut self, node: NodeRef, depth: u8, network: Option<Prefix>) -> bool {
         let known = self.node == node || self.others.iter().flatten().any(|other| other.node == node);
         if known || self.state.has_answered() {
             return false;
         }
         if let Some(free) = self.others.iter_mut().find(|other| other.is_none()) {
-            *free = Some(Elsewhere { node, depth, silent: false });
+            *free = Some(Elsewhere { node, depth, network, silent: false });
         }
         match self.state {
             State::Failed => self.try_elsewhere(None),
@@ -97,13 +100,17 @@ impl Candidate {
         let fresh = |other: &&mut Option<Elsewhere>| other.is_some_and(|other| !other.silent);
         let Some(other) = self.others.iter_mut().find(fresh) else { return false };
         let Some(next) = std::mem::replace(other, left) else { return false };
-        (self.node, self.depth, self.state) = (next.node, next.depth, State::Heard);
+        self.go_to(next, State::Heard);
         true
     }
 
     /// The address in use, as one that is silent.
     fn here(&self) -> Elsewhere {
-        Elsewhere { node: self.node, depth: self.depth, silent: true }
+        Elsewhere { node: self.node, depth: self.depth, network: self.network, silent: true }
+    }
+
+    fn go_to(&mut self, there: Elsewhere, state: State) {
+        (self.node, self.depth, self.network, self.state) = (there.node, there.depth, there.network, state);
     }
 
     /// The address in use has failed: the next is tried, or one that is silent is waited for.
@@ -113,23 +120,60 @@ impl Candidate {
         }
         self.state = State::Failed;
         if let Some(other) = self.others.iter_mut().find_map(Option::take) {
-            (self.node, self.depth, self.state) = (other.node, other.depth, State::Silent);
+            self.go_to(other, State::Silent);
         }
     }
 
     /// An address that was silent is the right one after all.
     fn go_back(&mut self, node: NodeRef, state: State) -> bool {
         let back = |other: &&mut Option<Elsewhere>| other.is_some_and(|other| other.node == node);
+        let here = self.here();
         let Some(other) = self.others.iter_mut().find(back) else { return false };
         let Some(right) = *other else { return false };
         if !self.state.has_answered() {
             *other = match self.state {
                 State::Failed => None,
-                state => Some(Elsewhere { node: self.node, depth: self.depth, silent: state != State::Heard }),
+                was => Some(Elsewhere { silent: was != State::Heard, ..here }),
             };
-            (self.node, self.depth, self.state) = (right.node, right.depth, state);
+            self.go_to(right, state);
         }
         true
+    }
+}
+
+/// How many nodes of one network may be among the nearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkLimits {
+    /// Of a /24 of IPv4.
+    pub v4: usize,
+    /// Of a /64 of IPv6.
+    pub v6: usize,
+    /// Private networks are not limited; loopback never is.
+    pub exempt_lan: bool,
+}
+
+/// Says of candidates, nearest first, whether they are of those few of their network that count.
+fn few(limits: Option<NetworkLimits>) -> impl FnMut(&Candidate) -> bool {
+    // Those that count are the k nearest, or twice as many; beyond that a network is as good as new.
+    let mut seen: ArrayVec<(Prefix, usize), { 2 * K }> = ArrayVec::new();
+    move |candidate| {
+        let (Some(limits), Some(network)) = (limits, candidate.network) else { return true };
+        let most = match network {
+            Prefix::V4(_) => limits.v4,
+            Prefix::V6(_) => limits.v6,
+        };
+        let count = match seen.iter_mut().find(|(other, _)| *other == network) {
+            Some((_, count)) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                let _ = seen.try_push((network, 1));
+                1
+            }
+        };
+        // The very node that is looked for always counts.
+        count <= most || candidate.distance.log() == 0
     }
 }
 
@@ -139,6 +183,7 @@ pub struct Lookup {
     target: NodeId,
     k: usize,
     paths: u8,
+    networks: Option<NetworkLimits>,
     /// Nearest first, no node ID twice.
     candidates: Vec<Candidate>,
     /// Whom it has asked: no address of a node is asked twice, whatever becomes of its place among the candidates.
@@ -151,7 +196,13 @@ impl Lookup {
     pub fn new(target: NodeId, k: usize, paths: usize) -> Self {
         // At most 8.
         let paths = paths.clamp(1, MAX_PATHS) as u8;
-        Self { target, k, paths, candidates: Vec::new(), asked: Vec::new(), spent: false }
+        Self { target, k, paths, networks: None, candidates: Vec::new(), asked: Vec::new(), spent: false }
+    }
+
+    /// The same, with so few nodes of one network among the k nearest: whoever has few networks cannot be all of them.
+    pub fn spread(mut self, limits: NetworkLimits) -> Self {
+        self.networks = Some(limits);
+        self
     }
 
     /// What it looks for.
@@ -208,10 +259,11 @@ impl Lookup {
         if self.asked.contains(&node) {
             return false;
         }
+        let network = self.networks.and_then(|limits| Prefix::limited(contacts.endpoint(node).ip, limits.exempt_lan));
         if let Some(same) = self.candidates.get_mut(at)
             && same.distance == distance
         {
-            return same.hear_of(node, depth);
+            return same.hear_of(node, depth, network);
         }
         let held = self.candidates.iter().filter(|candidate| candidate.path == path).count();
         if held >= config.max_candidates {
@@ -220,7 +272,7 @@ impl Lookup {
             at -= usize::from(leaving < at);
         }
         let others = [None; OTHERS];
-        self.candidates.insert(at, Candidate { distance, node, depth, state: State::Heard, path, others });
+        self.candidates.insert(at, Candidate { distance, node, depth, state: State::Heard, path, network, others });
         true
     }
 
@@ -259,8 +311,9 @@ impl Lookup {
     fn ask_on(&mut self, path: u8) -> Option<NodeRef> {
         // Those that are late have others asked in their stead, so that the dead are given up all at once; but no more
         // than k, or a lookup would ask everybody when the network is slow.
+        let mut counts = few(self.networks);
         let own = self.candidates.iter_mut().filter(|candidate| candidate.path == path);
-        let alive = own.filter(|candidate| candidate.is_alive()).take(2 * self.k);
+        let alive = own.filter(|candidate| candidate.is_alive() && counts(candidate)).take(2 * self.k);
         let mut timely = alive.filter(|candidate| candidate.state != State::Late).take(self.k);
         let next = timely.find(|candidate| candidate.state == State::Heard)?;
         next.state = State::Asked;
@@ -351,7 +404,11 @@ impl Lookup {
             return false;
         }
         let used_up = self.asked.len() >= config.max_queries;
-        let alive = |path| self.candidates.iter().filter(move |one| one.path == path && one.is_alive()).take(self.k);
+        let alive = |path| {
+            let mut counts = few(self.networks);
+            let own = self.candidates.iter().filter(move |one| one.path == path && one.is_alive());
+            own.filter(move |one| counts(one)).take(self.k)
+        };
         (0..self.paths).flat_map(alive).all(|candidate| match candidate.state {
             State::Answered => true,
             State::Heard => used_up,
@@ -362,18 +419,26 @@ impl Lookup {
     /// The (at most) k nearest candidates that are neither silent nor have failed. When the lookup has come to its own end
     /// they have all answered.
     pub fn nearest_alive(&self) -> impl Iterator<Item = &Candidate> {
-        self.candidates.iter().filter(|candidate| candidate.is_alive()).take(self.k)
+        let mut counts = few(self.networks);
+        self.candidates.iter().filter(move |candidate| candidate.is_alive() && counts(candidate)).take(self.k)
     }
 
     /// The result: the (at most) k nearest that have answered, and where those are fewer, the nearest of the others that
     /// are alive as far as is known; nearest first. Says of each whether it has answered. Invented nodes, which never
     /// answer, keep nobody out when the lookup had to end before it had tried them.
     pub fn result(&self) -> impl Iterator<Item = (&Candidate, bool)> {
-        let answered = self.candidates.iter().filter(|candidate| candidate.state.has_answered()).count();
+        let mut counts = few(self.networks);
+        let answered = self.candidates.iter().filter(|one| one.state.has_answered() && counts(one)).count();
         let (mut answers, mut hearsay) = (self.k, self.k.saturating_sub(answered));
+        // Those who are only named keep nobody out who has answered.
+        let (mut counts, mut also) = (few(self.networks), few(self.networks));
         self.candidates.iter().filter(|candidate| candidate.is_alive()).filter_map(move |candidate| {
             let answered = candidate.state.has_answered();
-            let left = if answered { &mut answers } else { &mut hearsay };
+            let (left, counts): (_, &mut dyn FnMut(&Candidate) -> bool) =
+                if answered { (&mut answers, &mut counts) } else { (&mut hearsay, &mut also) };
+            if !counts(candidate) {
+                return None;
+            }
             *left = left.checked_sub(1)?;
             Some((candidate, answered))
         })

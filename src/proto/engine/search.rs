@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use super::errands::{ErrandId, Goal, LookupId};
 use super::requests::Asked;
 use super::{CommandError, CommandId, Engine, Event, Found, LookupReport, Origin, Reply, RequestId, Step, Timer};
+use crate::proto::config::MAX_PATHS;
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::identity::{Contact, Prefix, PublicKey, plausible, reaches};
-use crate::proto::lookup::Lookup;
+use crate::proto::lookup::{Lookup, NetworkLimits};
 use crate::proto::table::{Closest, Opening, limited_prefix};
 use crate::proto::time::Time;
 use crate::proto::wire::NodeEntry;
@@ -55,9 +56,11 @@ impl Task {
         self.lookup.on_sign_of_life(node);
     }
 
-    /// Nodes that it has in mind.
+    /// Nodes that the fullest of its paths has in mind.
     pub(super) fn candidates(&self) -> usize {
-        self.lookup.candidates().len()
+        let mut paths = [0; MAX_PATHS];
+        self.lookup.candidates().iter().for_each(|candidate| paths[usize::from(candidate.path)] += 1);
+        paths.into_iter().max().unwrap_or(0)
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
@@ -101,7 +104,7 @@ impl<C: Contacts> Engine<C> {
         self.lookup_serial += 1;
         let id = LookupId(self.lookup_serial);
         let k = self.config.table.k;
-        let mut lookup = Lookup::new(target.node_id(), k, paths);
+        let mut lookup = self.new_lookup(&target, paths);
         let mut closest = Closest::new();
         self.table.closest(lookup.target(), &self.contacts, k, |_| true, &mut closest);
         for node in &closest {
@@ -136,6 +139,13 @@ impl<C: Contacts> Engine<C> {
         Some(id)
     }
 
+    fn new_lookup(&self, target: &PublicKey, paths: usize) -> Lookup {
+        let (limits, table) = (&self.config.lookup, &self.config.table);
+        let networks =
+            NetworkLimits { v4: limits.per_v4_prefix, v6: limits.per_v6_prefix, exempt_lan: table.exempt_lan };
+        Lookup::new(target.node_id(), table.k, paths).spread(networks)
+    }
+
     /// Starts a lookup of our own with one node alone.
     pub(super) fn start_lookup_at(
         &mut self,
@@ -144,9 +154,10 @@ impl<C: Contacts> Engine<C> {
         origin: Origin,
         node: NodeRef,
     ) -> Option<LookupId> {
+        let lookup = self.new_lookup(&target, 1);
         let id = self.start_lookup(now, target, origin)?;
         if let Some(task) = self.lookups.get_mut(&id) {
-            task.lookup = Lookup::new(target.node_id(), self.config.table.k, 1);
+            task.lookup = lookup;
             task.lookup.add_own(node, &self.contacts, &self.config.lookup);
         }
         Some(id)
@@ -231,8 +242,8 @@ impl<C: Contacts> Engine<C> {
         let Some(prefix) = prefix_of(contact.endpoint.ip) else { return true };
         let limits = &self.config.lookup;
         let most = match prefix {
-            Prefix::V4(_) => limits.answer_per_v4_prefix,
-            Prefix::V6(_) => limits.answer_per_v6_prefix,
+            Prefix::V4(_) => limits.per_v4_prefix,
+            Prefix::V6(_) => limits.per_v6_prefix,
         };
         let taken = errand.taken.iter().filter(|node| prefix_of(self.contacts.endpoint(**node).ip) == Some(prefix));
         taken.count() < most

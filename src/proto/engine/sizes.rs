@@ -49,12 +49,7 @@ impl<C: Contacts> Engine<C> {
             size("errands", self.errands.len(), pending, size_of::<Errand>() + 64),
             size("commands that wait for a PONG", self.pings_wanted.len(), pending, 16),
             size("lookups", self.lookups.len(), config.lookup.max_lookups, size_of::<Task>() + lookup),
-            size(
-                "candidates of a lookup",
-                candidates,
-                MAX_PATHS * config.lookup.max_candidates,
-                size_of::<Candidate>(),
-            ),
+            size("candidates of a path", candidates, config.lookup.max_candidates, size_of::<Candidate>()),
             size("strangers left in peace", self.quiet.len(), MAX_QUIET, 40),
             size("records", self.records.len(), members, size_of::<Record>() + MAX_RECORD_LEN),
             size("votes", self.votes.len(), config.votes.max_votes, 64),

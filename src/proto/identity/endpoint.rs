@@ -140,6 +140,15 @@ pub enum Prefix {
 }
 
 impl Prefix {
+    /// The prefix under which `ip` is limited; `None` for loopback, and for private networks where they are exempt.
+    pub fn limited(ip: IpAddr, exempt_lan: bool) -> Option<Self> {
+        match AddressClass::of(ip) {
+            AddressClass::Loopback => None,
+            AddressClass::Lan if exempt_lan => None,
+            _ => Some(Self::of(ip)),
+        }
+    }
+
     /// The prefix of `ip`.
     pub fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {

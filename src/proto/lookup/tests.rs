@@ -533,3 +533,53 @@ fn paths_without_anybody_begin_with_the_first_that_are_named_and_requests_are_bo
     // Fewer than one path and more than eight there are not.
     assert_eq!([0, 9].map(|paths| Lookup::new(TARGET, 2, paths).paths), [1, 8]);
 }
+
+#[test]
+fn of_one_network_few_are_among_the_nearest() {
+    let mut world = World::new();
+    let limits = NetworkLimits { v4: 2, v6: 1, exempt_lan: true };
+    world.lookup = Lookup::new(TARGET, 3, 1).spread(limits);
+    let mut at = |distance: u8, ip: [u8; 4]| {
+        let mut id = TARGET;
+        id.0[31] ^= distance;
+        let node = world.contacts.put(id, Ipv4Addr::from(ip).into(), 30303);
+        assert!(world.lookup.add(node, 1, 0, &world.contacts, &world.config));
+        node
+    };
+    let [a, b, c, d] = [1, 2, 3, 4].map(|n| at(10 * n, [60, 0, 0, n]));
+    let [far, farther] = [(100, [60, 0, 1, 1]), (110, [60, 0, 2, 1])].map(|(distance, ip)| at(distance, ip));
+    // The third and the fourth of the network are not asked before those of others.
+    assert_eq!(world.ask(), [a, b]);
+    assert!(world.lookup.on_response(a) && world.lookup.on_response(b));
+    assert_eq!(world.ask(), [far]);
+    assert!(!world.is_done());
+    // When one of the two fails the next one counts, and comes before those that are farther.
+    assert!(world.lookup.on_response(far));
+    assert!(world.is_done());
+    assert_eq!(world.result(), [a, b, far]);
+    assert!(world.lookup.on_failure(b));
+    assert_eq!((world.ask(), world.result()), (vec![c], vec![a, c, far]));
+    assert!(world.lookup.on_response(c));
+    // The result is theirs who have answered, and of those who have not the nearest of few.
+    let result: Vec<_> = world.lookup.result().map(|(candidate, answered)| (candidate.node, answered)).collect();
+    assert_eq!(result, [(a, true), (c, true), (far, true)]);
+    let _ = (d, farther);
+}
+
+#[test]
+fn the_node_itself_counts_however_many_of_its_network_there_are() {
+    let mut world = World::new();
+    world.lookup = Lookup::new(TARGET, 3, 1).spread(NetworkLimits { v4: 1, v6: 1, exempt_lan: false });
+    let near = world.contacts.put(TARGET, Ipv4Addr::new(60, 0, 0, 1).into(), 30303);
+    let [one, two, three] = [1, 2, 3].map(|n| {
+        let mut id = TARGET;
+        id.0[0] ^= n;
+        // Loopback is no network.
+        let ip = if n == 1 { [60, 0, 0, 1] } else { [127, 0, 0, 1] };
+        world.contacts.put(id, Ipv4Addr::from(ip).into(), 30303)
+    });
+    for node in [one, two, three, near] {
+        assert!(world.add(node, 1));
+    }
+    assert_eq!(world.result(), [near, two, three]);
+}

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::proto::config::TableConfig;
-use crate::proto::identity::{AddressClass, Prefix};
+use crate::proto::identity::Prefix;
 
 /// A count for each prefix that is in the table and not exempt; sorted, and without memory while there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,11 +38,7 @@ impl Subnets {
 
 /// The prefix under which `ip` is limited; `None` when it is exempt.
 pub fn limited_prefix(ip: IpAddr, config: &TableConfig) -> Option<Prefix> {
-    match AddressClass::of(ip) {
-        AddressClass::Loopback => None,
-        AddressClass::Lan if config.exempt_lan => None,
-        _ => Some(Prefix::of(ip)),
-    }
+    Prefix::limited(ip, config.exempt_lan)
 }
 
 /// How many nodes of the prefix a bucket and the table may hold.

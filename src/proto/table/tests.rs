@@ -308,7 +308,7 @@ fn who_is_trusted_counts_as_one_that_has_been_there_for_an_hour() {
     assert_eq!(world.opening(news), Some(Opening::EmptySixteenth));
     for member in crowd {
         assert!(world.table.trust(member, &world.contacts));
-        assert_eq!(world.table.get(member, &world.contacts).unwrap().liveness(), 63);
+        assert_eq!(world.table.get(member, &world.contacts).unwrap().liveness(), 15);
     }
     assert_eq!(world.opening(news), None);
     assert_eq!(world.found(news), Offer::Replacement);

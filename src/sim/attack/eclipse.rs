@@ -173,7 +173,7 @@ impl Eclipse {
         if self.limits == Limits::Off {
             config.table.bucket_per_v4_prefix = usize::MAX;
             config.table.table_per_v4_prefix = usize::MAX;
-            config.lookup.answer_per_v4_prefix = usize::MAX;
+            config.lookup.per_v4_prefix = usize::MAX;
             // Nobody who is in has to yield to whom a lookup finds.
             config.table.diverse = false;
             config.table.settled_age = Duration::ZERO;
