@@ -174,6 +174,7 @@ impl Eclipse {
             config.table.bucket_per_v4_prefix = usize::MAX;
             config.table.table_per_v4_prefix = usize::MAX;
             config.lookup.per_v4_prefix = usize::MAX;
+            config.limits.sources = 0;
             // Nobody who is in has to yield to whom a lookup finds.
             config.table.diverse = false;
             config.table.settled_age = Duration::ZERO;
