@@ -3,7 +3,7 @@
 use super::net::*;
 use crate::proto::config::Config;
 use crate::proto::engine::{Alarm, Clock, Command, Dropped, Event};
-use crate::proto::identity::{Contact, Prefix};
+use crate::proto::identity::Prefix;
 use crate::proto::wire::{Message, Ping, Pong};
 
 /// The alarms that the first engine has raised since this was last asked.
@@ -184,21 +184,7 @@ fn look_up(net: &mut Net, target: u8, named: &[usize]) {
     net.command(0, Command::Lookup { target: super::net::target(target), until_found: false, paths: None });
     let end = net.now + secs(20);
     while net.engine(0).under_way().2 > 0 && net.step(end) {
-        for peer in 0..net.peers.len() {
-            for got in net.claim_all(peer) {
-                match got.message {
-                    Message::Ping(_) => {
-                        net.send_ping(peer);
-                        net.send_pong(peer, got.hash);
-                    }
-                    Message::FindNode(_) => {
-                        let named: Vec<Contact> = named.iter().map(|peer| net.peer_contact(*peer)).collect();
-                        net.send_neighbors(peer, &named);
-                    }
-                    _ => {}
-                }
-            }
-        }
+        net.answer_inboxes(|_, _, _| named.to_vec());
     }
 }
 

@@ -204,6 +204,26 @@ impl Net {
         self.peers[peer].inbox.drain(..).collect()
     }
 
+    /// Has all peers answer what they have got: PINGs with a PING and a PONG, FINDNODEs with those whom `named` tells of.
+    pub(super) fn answer_inboxes(&mut self, mut named: impl FnMut(&Net, usize, PublicKey) -> Vec<usize>) {
+        for peer in 0..self.peers.len() {
+            for got in self.claim_all(peer) {
+                match got.message {
+                    Message::Ping(_) => {
+                        self.send_ping(peer);
+                        self.send_pong(peer, got.hash);
+                    }
+                    Message::FindNode(find) => {
+                        let named = named(self, peer, find.target);
+                        let named: Vec<Contact> = named.into_iter().map(|peer| self.peer_contact(peer)).collect();
+                        self.send_neighbors(peer, &named);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// The peer pings first; both prove their endpoints.
     pub(super) fn bond(&mut self, peer: usize) {
         let hash = self.send_ping(peer);

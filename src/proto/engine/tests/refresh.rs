@@ -11,7 +11,6 @@ use crate::proto::config::Config;
 use crate::proto::engine::{Command, Event, Origin};
 use crate::proto::identity::{Contact, NodeId, PublicKey};
 use crate::proto::time::Time;
-use crate::proto::wire::Message;
 
 #[test]
 fn a_node_that_died_and_came_back_is_found_again() {
@@ -86,26 +85,11 @@ fn added(event: &Event) -> Option<Contact> {
     }
 }
 
-/// Has all peers answer for a time: PINGs with a PING and a PONG, FINDNODEs with those whom `named` tells of.
+/// Has all peers answer for a time; see [`Net::answer_inboxes`].
 fn answer_all(net: &mut Net, time: Duration, mut named: impl FnMut(&Net, usize, PublicKey) -> Vec<usize>) {
     let end = net.now + time;
     while net.step(end) {
-        for peer in 0..net.peers.len() {
-            for got in net.claim_all(peer) {
-                match got.message {
-                    Message::Ping(_) => {
-                        net.send_ping(peer);
-                        net.send_pong(peer, got.hash);
-                    }
-                    Message::FindNode(find) => {
-                        let named = named(net, peer, find.target);
-                        let named: Vec<Contact> = named.into_iter().map(|peer| net.peer_contact(peer)).collect();
-                        net.send_neighbors(peer, &named);
-                    }
-                    _ => {}
-                }
-            }
-        }
+        net.answer_inboxes(&mut named);
     }
 }
 

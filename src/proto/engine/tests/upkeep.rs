@@ -513,25 +513,12 @@ fn whoever_comes_first_does_not_keep_us_from_the_bootnodes() {
     let live = |net: &mut Net, time, asked: &mut Vec<(Time, bool)>| {
         let end = net.now + time;
         while net.step(end) {
-            for peer in 0..net.peers.len() {
-                for got in net.claim_all(peer) {
-                    match got.message {
-                        Message::Ping(_) => {
-                            net.send_ping(peer);
-                            net.send_pong(peer, got.hash);
-                        }
-                        Message::FindNode(find) => {
-                            let friends = if occupiers.contains(&peer) { &occupiers[..16] } else { &honest[..] };
-                            let friends: Vec<Contact> = friends.iter().map(|peer| net.peer_contact(*peer)).collect();
-                            net.send_neighbors(peer, &friends);
-                            if peer == bootnode {
-                                asked.push((net.now, find.target == own));
-                            }
-                        }
-                        _ => {}
-                    }
+            net.answer_inboxes(|net, peer, target| {
+                if peer == bootnode {
+                    asked.push((net.now, target == own));
                 }
-            }
+                if occupiers.contains(&peer) { occupiers[..16].to_vec() } else { honest.to_vec() }
+            });
         }
     };
     for occupier in &occupiers {
