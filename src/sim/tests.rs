@@ -167,9 +167,10 @@ fn honest_networks_raise_no_alarm_and_sybils_around_a_node_do() {
     assert!(*expected < 0.05 && (100..400).contains(network), "{alarms:?}");
 }
 
-/// Some minutes of work in a release build, so not run by default: `cargo test --release --lib -- --ignored alarm`.
+/// A measurement for docs/attacks.md: `cargo test --release --lib -- --ignored --nocapture large_honest`. What runs by itself
+/// is the test above, of the same alarms in a network of 200.
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "an hour of CPU time for networks of 10,000 nodes; all tests together may take five minutes"]
 fn large_honest_networks_raise_no_alarm() {
     for (nodes, joined, until) in
         [(10_000, true, 1500), (10_000, false, 5400), (1_000, true, 3600), (1_000, false, 9000)]

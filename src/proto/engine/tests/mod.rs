@@ -7,6 +7,7 @@ mod bounds;
 mod floods;
 mod former;
 mod liars;
+mod lookup_bonds;
 mod lookups;
 mod net;
 mod peers;
