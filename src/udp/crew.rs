@@ -26,8 +26,8 @@ pub(super) enum Job {
 pub(super) enum Done {
     /// The sender of that packet.
     Recovered(usize, Result<Opened, OpenError>),
-    /// It was sent.
-    Sent(Parcel),
+    /// It is sealed, and sent when all jobs are done.
+    Sealed(Parcel),
 }
 
 /// Jobs for each thread below which another is not woken: that takes as long as half a job.
@@ -46,7 +46,7 @@ struct Shared {
     work: Mutex<Work>,
     /// There are jobs, or the end has come.
     begin: Condvar,
-    /// The last job of a helper is done.
+    /// No helper is at work any more.
     finished: Condvar,
 }
 
@@ -54,8 +54,8 @@ struct Shared {
 struct Work {
     jobs: VecDeque<Job>,
     done: Vec<Done>,
-    /// Jobs that helpers have in hand.
-    in_hand: usize,
+    /// Helpers that are at work.
+    helping: usize,
     end: bool,
 }
 
@@ -70,18 +70,14 @@ impl Crew {
         let helpers = (jobs.len() / WORTH_WAKING).saturating_sub(1).min(self.max_helpers);
         if helpers == 0 || !self.hire(helpers) {
             done.extend(jobs.drain(..).map(|job| perform(&mut self.hands, job)));
+            self.hands.flush();
             return;
         }
         let mut work = self.shared.lock();
         std::mem::swap(&mut work.jobs, jobs);
         (0..helpers).for_each(|_| self.shared.begin.notify_one());
-        while let Some(job) = work.jobs.pop_front() {
-            drop(work);
-            let result = perform(&mut self.hands, job);
-            work = self.shared.lock();
-            work.done.push(result);
-        }
-        while work.in_hand > 0 {
+        work = self.shared.do_share(work, &mut self.hands);
+        while work.helping > 0 {
             work = self.shared.finished.wait(work).unwrap_or_else(PoisonError::into_inner);
         }
         done.append(&mut work.done);
@@ -126,33 +122,41 @@ impl Shared {
     fn help(&self, mut hands: Sender) {
         let mut work = self.lock();
         while !work.end {
-            let Some(job) = work.jobs.pop_front() else {
+            if work.jobs.is_empty() {
                 work = self.begin.wait(work).unwrap_or_else(PoisonError::into_inner);
                 continue;
-            };
-            work.in_hand += 1;
-            drop(work);
-            let mut in_hand = InHand { shared: self, result: None };
-            in_hand.result = Some(perform(&mut hands, job));
-            drop(in_hand);
+            }
+            work.helping += 1;
+            let helping = Helping(self);
+            drop(self.do_share(work, &mut hands));
+            drop(helping);
             work = self.lock();
         }
     }
+
+    /// Does jobs until there are none.
+    fn do_share<'a>(&'a self, mut work: MutexGuard<'a, Work>, hands: &mut Sender) -> MutexGuard<'a, Work> {
+        while let Some(job) = work.jobs.pop_front() {
+            drop(work);
+            let result = perform(hands, job);
+            work = self.lock();
+            work.done.push(result);
+        }
+        drop(work);
+        hands.flush();
+        self.lock()
+    }
 }
 
-/// A job that a helper has in hand. Were it to panic, the loop would still not wait for it for ever.
-struct InHand<'a> {
-    shared: &'a Shared,
-    result: Option<Done>,
-}
+/// A helper at work. Were it to panic, the loop would still not wait for it for ever.
+struct Helping<'a>(&'a Shared);
 
-impl Drop for InHand<'_> {
+impl Drop for Helping<'_> {
     fn drop(&mut self) {
-        let mut work = self.shared.lock();
-        work.done.extend(self.result.take());
-        work.in_hand -= 1;
-        if work.in_hand == 0 && work.jobs.is_empty() {
-            self.shared.finished.notify_one();
+        let mut work = self.0.lock();
+        work.helping -= 1;
+        if work.helping == 0 {
+            self.0.finished.notify_one();
         }
     }
 }
@@ -161,8 +165,8 @@ fn perform(hands: &mut Sender, job: Job) -> Done {
     match job {
         Job::Recover(number, packet) => Done::Recovered(number, packet.recover()),
         Job::Send(mut parcel) => {
-            hands.send(&mut parcel);
-            Done::Sent(parcel)
+            hands.seal(&mut parcel);
+            Done::Sealed(parcel)
         }
     }
 }

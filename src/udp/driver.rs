@@ -322,7 +322,7 @@ impl Driver {
         for done in done.drain(..) {
             match done {
                 Done::Recovered(number, opened) => arrivals[number].opened = Some(opened),
-                Done::Sent(parcel) => {
+                Done::Sealed(parcel) => {
                     for letter in parcel.letters() {
                         // No answer can have been received yet.
                         if let Some(request) = letter.request {
