@@ -19,7 +19,9 @@ pub use self::streams::{Events, Foreign, Lagged};
 use crate::bootstrap::Bootnode;
 use crate::proto::contacts::{Contacts, OwnContacts};
 use crate::proto::engine::{Command, CommandError, Engine, Event, LookupReport, Pinged, Reply};
-use crate::proto::identity::{Contact, Endpoint, Enode, Host, NodeKey, PublicKey, Record, RecordContent, RecordError};
+use crate::proto::identity::{
+    Contact, Endpoint, Enode, Host, IdPrefix, NodeKey, PublicKey, Record, RecordContent, RecordError,
+};
 use crate::udp::{Request, Shared};
 
 /// Requests of handles that wait for the loop; whoever asks beyond that waits.
@@ -113,6 +115,17 @@ impl Discovery {
     /// When it does not answer, or another node does.
     pub async fn ping(&self, contact: Contact) -> Result<Pinged, RequestError> {
         match self.command(Command::Ping(contact)).await? {
+            Reply::Ping(pinged) => Ok(pinged),
+            _ => Err(RequestError::Closed),
+        }
+    }
+
+    /// Pings whoever is at an address. With `pin`, an answer of another node is an error.
+    ///
+    /// # Errors
+    /// When nobody answers, or another node does.
+    pub async fn ping_address(&self, addr: SocketAddr, pin: Option<IdPrefix>) -> Result<Pinged, RequestError> {
+        match self.command(Command::PingAddress(addr, pin)).await? {
             Reply::Ping(pinged) => Ok(pinged),
             _ => Err(RequestError::Closed),
         }

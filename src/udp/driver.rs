@@ -18,7 +18,7 @@ use super::parcel::{Outbox, Sender, send};
 use super::socket::{Batch, Received, Socket};
 use crate::proto::contacts::OwnContacts;
 use crate::proto::engine::{Clock, Command, CommandError, CommandId, Dropped, Engine, Event, LocalKey, Output, Reply};
-use crate::proto::identity::{Contact, Enode, Record, RecordContent};
+use crate::proto::identity::{Contact, Enode, IdPrefix, Record, RecordContent};
 use crate::proto::time::Time;
 use crate::proto::wire::{self, OpenError, Opened};
 
@@ -28,6 +28,12 @@ pub(crate) enum Request {
     Command(Command, oneshot::Sender<Reply>),
     /// A contact to be tried until it answers.
     AddBootnode(Contact),
+    /// An address to be tried until a node answers there, with this ID where one is pinned.
+    AddAddress(SocketAddr, Option<IdPrefix>),
+    /// A contact that is not to be tried any more, unless it is a member.
+    RemoveBootnode(Contact),
+    /// An address that is not to be tried any more.
+    RemoveAddress(SocketAddr),
     /// Change what the record says.
     SetRecord(RecordContent, oneshot::Sender<Result<(), crate::proto::identity::RecordError>>),
     /// Look at the engine between two packets.
@@ -382,6 +388,13 @@ impl Driver {
                 Ok(()) | Err(CommandError::Itself) => {}
                 Err(error) => warn!(enode = %Enode::from(contact), "a bootnode cannot be used: {error}"),
             },
+            Request::AddAddress(addr, pin) => {
+                if let Err(error) = self.engine.add_address(now, addr, pin) {
+                    warn!(%addr, "a bootnode cannot be used: {error}");
+                }
+            }
+            Request::RemoveBootnode(contact) => self.engine.remove_bootnode(&contact),
+            Request::RemoveAddress(addr) => self.engine.remove_address(addr),
             Request::SetRecord(content, done) => {
                 let result = self.engine.set_record_content(content);
                 // Whoever has the answer sees the new record.

@@ -32,6 +32,7 @@ mod counters;
 mod errands;
 mod former;
 mod inbound;
+mod knocks;
 mod late;
 mod local;
 mod output;
@@ -267,6 +268,7 @@ impl<C: Contacts> Engine<C> {
                 self.command_lookup(now, id, target, until_found, paths);
             }
             Command::Ping(contact) => self.command_ping(now, id, &contact),
+            Command::PingAddress(addr, pin) => self.command_knock(now, id, addr, pin),
             Command::RequestRecord(contact) => self.command_record(now, id, &contact),
         }
         self.settle(now);

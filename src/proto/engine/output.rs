@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::alarms::Alarm;
 #[cfg(doc)]
 use crate::proto::config::MAX_PATHS;
-use crate::proto::identity::{Contact, NodeId, PublicKey, Record};
+use crate::proto::identity::{Contact, IdPrefix, NodeId, PublicKey, Record};
 use crate::proto::time::Time;
 use crate::proto::wire::Message;
 
@@ -62,6 +62,8 @@ pub enum Command {
     },
     /// Ping a node.
     Ping(Contact),
+    /// Ping whoever is at an address, and see who that is. With a pin, others than the node meant are told apart.
+    PingAddress(SocketAddr, Option<IdPrefix>),
     /// Ask a node for its record, bonding first where need be.
     RequestRecord(Contact),
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use thiserror::Error;
+
 /// The 256-bit ID of a node: keccak256 of its 64-byte public key (discv4 specification, "Node Identities").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub [u8; 32]);
@@ -10,6 +12,59 @@ pub struct NodeId(pub [u8; 32]);
 /// The XOR of two IDs, read as a 256-bit big-endian number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Distance(pub [u8; 32]);
+
+/// The first hex digits of a node ID, at least [`IdPrefix::MIN`] of them: they pin who a node has to be whose public key is
+/// not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdPrefix {
+    /// The digits; zero behind them.
+    bytes: [u8; 32],
+    digits: u8,
+}
+
+/// Why a text is no [`IdPrefix`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is not the beginning of a node ID: give 8 to 64 hex digits")]
+pub struct IdPrefixError(String);
+
+impl IdPrefix {
+    /// Fewest digits: to make a key whose ID begins with 8 given ones takes four thousand million tries.
+    pub const MIN: usize = 8;
+
+    /// Whether an ID begins with it.
+    pub fn matches(&self, id: &NodeId) -> bool {
+        let (whole, half) = (usize::from(self.digits / 2), self.digits % 2 == 1);
+        id.0[..whole] == self.bytes[..whole] && (!half || id.0[whole] >> 4 == self.bytes[whole] >> 4)
+    }
+}
+
+impl From<NodeId> for IdPrefix {
+    fn from(id: NodeId) -> Self {
+        Self { bytes: id.0, digits: 64 }
+    }
+}
+
+impl fmt::Display for IdPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.bytes)[..usize::from(self.digits)])
+    }
+}
+
+impl FromStr for IdPrefix {
+    type Err = IdPrefixError;
+
+    fn from_str(text: &str) -> Result<Self, IdPrefixError> {
+        let error = || IdPrefixError(text.to_owned());
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        // ASCII, since each byte is looked at below.
+        if !(Self::MIN..=64).contains(&digits.len()) || !digits.is_ascii() {
+            return Err(error());
+        }
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(format!("{digits:0<64}"), &mut bytes).map_err(|_| error())?;
+        Ok(Self { bytes, digits: digits.len() as u8 })
+    }
+}
 
 impl NodeId {
     /// The XOR distance to `other`.
@@ -148,5 +203,24 @@ mod tests {
     fn distance_orders_as_a_number() {
         let target = id(&[]);
         assert!(target.distance(&id(&[0, 2])) < target.distance(&id(&[1, 0])));
+    }
+
+    #[test]
+    fn prefixes_pin_an_id_by_its_digits() {
+        let id = NodeId(std::array::from_fn(|at| 0x1a + at as u8));
+        for (text, matches) in [
+            ("1a1b1c1d", true),
+            ("0x1A1B1C1D1", true),
+            ("1a1b1c1d2", false),
+            ("1a1b1c1e", false),
+            (&id.to_string(), true),
+        ] {
+            assert_eq!(text.parse::<IdPrefix>().unwrap().matches(&id), matches, "{text}");
+        }
+        assert_eq!("0x1A1B1C1D1".parse::<IdPrefix>().unwrap().to_string(), "1a1b1c1d1");
+        assert!(IdPrefix::from(id).matches(&id));
+        for text in ["", "1a1b1c1", "1a1b1c1g", "1a1b1c1\u{e9}", &format!("{id}0")] {
+            assert_eq!(text.parse::<IdPrefix>(), Err(IdPrefixError(text.to_owned())), "{text}");
+        }
     }
 }

@@ -9,7 +9,7 @@ mod record;
 pub use endpoint::{AddressClass, Endpoint, EndpointError, Prefix, may_tell, plausible, reaches};
 pub use enode::{Enode, EnodeError, Host};
 pub(in crate::proto) use id::subrange;
-pub use id::{Distance, NodeId};
+pub use id::{Distance, IdPrefix, IdPrefixError, NodeId};
 pub use key::{KeyError, NodeKey, PublicKey};
 pub use record::{MAX_RECORD_LEN, Record, RecordContent, RecordError};
 
