@@ -72,7 +72,8 @@ impl<C: Contacts> Engine<C> {
         if (proved && self.opening(now, node) != Some(Opening::Room)) || self.requests.ping_to(node, addr).is_some() {
             return;
         }
-        if !known.proved.happened() {
+        // Where we knock we are no stranger to be left in peace by.
+        if !known.proved.happened() && !self.knocks.is_at(addr) {
             while self.quiet.len() >= MAX_QUIET || self.quiet.front().is_some_and(|(until, _)| *until <= now) {
                 self.quiet.pop_front();
             }

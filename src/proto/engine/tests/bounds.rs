@@ -7,17 +7,19 @@ use super::net::*;
 use crate::proto::config::{BUCKETS, Config};
 use crate::proto::contacts::OwnContacts;
 use crate::proto::contacts::testing::ChosenIds;
-use crate::proto::engine::{Clock, Command, Engine, LocalKey, LocalNode, Size};
+use crate::proto::engine::{Clock, Command, CommandError, Engine, LocalKey, LocalNode, Reply, Size};
 use crate::proto::identity::{NodeId, PublicKey, RecordContent};
 use crate::proto::time::Time;
 use crate::proto::wire::{Message, Neighbors};
 
 /// What is driven to its bound here.
-pub(super) const HERE: [&str; 7] = [
+pub(super) const HERE: [&str; 9] = [
     "members",
     "replacements",
     "errands",
     "commands that wait for a PONG",
+    "addresses knocked at",
+    "commands that wait for an address",
     "strangers left in peace",
     "records",
     "spare lists of nodes",
@@ -146,4 +148,27 @@ fn the_document_names_each_bound() {
         .filter(|row| !document.contains(row))
         .collect();
     assert!(rows.is_empty(), "docs/limits.md lacks rows that begin with (bound, kB at the bound)\n{}", rows.join("\n"));
+}
+
+#[test]
+fn knocks_and_commands_beyond_the_bound_are_turned_away() {
+    let mut net = Net::alone(Config::default());
+    let at = |n: u16| addr(&format!("10.0.{}.{}:30303", 1 + n / 200, 1 + n % 200));
+    let knock = |net: &mut Net, n| net.command(0, Command::PingAddress(at(n), None));
+    for n in 0..1024 {
+        net.input(0, |engine, now| engine.add_address(now, at(n), None)).unwrap();
+    }
+    at_bound(&net, "addresses knocked at");
+    assert_eq!(net.input(0, |engine, now| engine.add_address(now, at(1024), None)), Err(CommandError::Busy));
+    let beyond = knock(&mut net, 1025);
+    assert_eq!(net.reply(0, beyond), Reply::Failed(CommandError::Busy));
+    for n in 0..4096 {
+        knock(&mut net, n % 1024);
+    }
+    at_bound(&net, "commands that wait for an address");
+    let beyond = knock(&mut net, 0);
+    assert_eq!(net.reply(0, beyond), Reply::Failed(CommandError::Busy));
+    net.run(ms(1100));
+    assert_eq!(size(&net.engine(0).sizes(), "addresses knocked at").0, 0);
+    assert_eq!(size(&net.engine(0).sizes(), "commands that wait for an address").0, 0);
 }

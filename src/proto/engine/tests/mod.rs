@@ -6,6 +6,7 @@ mod bonds;
 mod bounds;
 mod floods;
 mod former;
+mod knocks;
 mod liars;
 mod lookup_bonds;
 mod lookups;

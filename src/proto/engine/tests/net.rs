@@ -209,6 +209,11 @@ impl Net {
         self.nodes[at].wake = Time::NEVER;
     }
 
+    /// Its address is free for another one.
+    pub(super) fn move_out(&mut self, at: usize) {
+        self.parties.remove(&self.nodes[at].addr);
+    }
+
     pub(super) fn engine(&self, at: usize) -> &Engine<OwnContacts> {
         self.nodes[at].engine.as_ref().unwrap()
     }
