@@ -295,8 +295,14 @@ impl World {
                         let pin = self.pin(&contact);
                         self.engine.add_address(self.now, addr, pin)
                     }
-                    4 => Ok(self.engine.remove_address(addr)),
-                    5 => Ok(self.engine.remove_bootnode(&contact)),
+                    4 => {
+                        self.engine.remove_address(addr);
+                        Ok(())
+                    }
+                    5 => {
+                        self.engine.remove_bootnode(&contact);
+                        Ok(())
+                    }
                     _ => self.engine.add_bootnode(self.now, &contact),
                 };
                 self.seen.insert(format!("bootnode {result:?}"));
