@@ -135,6 +135,7 @@ impl<C: Contacts> Engine<C> {
             self.proofs.put(left, Known { lost: true, ..known }, self.config.max_proofs);
         }
         self.on_offer(now, node, known, offer);
+        self.upkeep.stays(node);
         // First, since the other would ping it again.
         self.on_bootnode_answered(now, node);
         self.on_former_answered(now, node);
@@ -209,6 +210,9 @@ impl<C: Contacts> Engine<C> {
             Offer::Replacement => self.proofs.put(node, known, self.config.max_proofs),
             Offer::Refused(refusal) => {
                 self.proofs.put(node, known, self.config.max_proofs);
+                if refusal == Refusal::OtherEndpoint {
+                    self.on_seen_elsewhere(now, node);
+                }
                 if let Refusal::BucketSubnet | Refusal::TableSubnet = refusal {
                     self.on_network_refused(now, node);
                 }
@@ -378,6 +382,7 @@ impl<C: Contacts> Engine<C> {
                 self.on_place_free(now, promoted);
             }
         }
+        self.follow_to_new_endpoint(now, node);
         for command in self.take_pings_wanted(node) {
             self.reply(command, Reply::Failed(error));
         }

@@ -10,10 +10,10 @@ use crate::proto::contacts::testing::ChosenIds;
 use crate::proto::engine::{Clock, Command, CommandError, Engine, LocalKey, LocalNode, Reply, Size};
 use crate::proto::identity::{NodeId, PublicKey, RecordContent};
 use crate::proto::time::Time;
-use crate::proto::wire::{Message, Neighbors};
+use crate::proto::wire::{Message, MessageKind, Neighbors};
 
 /// What is driven to its bound here.
-pub(super) const HERE: [&str; 9] = [
+pub(super) const HERE: [&str; 11] = [
     "members",
     "replacements",
     "errands",
@@ -23,6 +23,8 @@ pub(super) const HERE: [&str; 9] = [
     "strangers left in peace",
     "records",
     "spare lists of nodes",
+    "members to be asked anew",
+    "members that may have moved",
 ];
 
 fn size(sizes: &[Size], what: &str) -> (usize, usize) {
@@ -69,6 +71,9 @@ fn a_table_is_full_when_each_bucket_is() {
     assert_eq!(size(&engine.sizes(), "members"), (1 + 2 + 4 + 8 + 252 * 16, 4047));
     assert_eq!(size(&engine.sizes(), "replacements"), (251 * 10, 2510));
     engine.assert_invariants(clock.now + secs(0));
+    engine.renew(clock.now);
+    engine.renew(clock.now);
+    assert_eq!(size(&engine.sizes(), "members to be asked anew"), (4047, 4047));
 }
 
 #[test]
@@ -171,4 +176,30 @@ fn knocks_and_commands_beyond_the_bound_are_turned_away() {
     net.run(ms(1100));
     assert_eq!(size(&net.engine(0).sizes(), "addresses knocked at").0, 0);
     assert_eq!(size(&net.engine(0).sizes(), "commands that wait for an address").0, 0);
+}
+
+#[test]
+fn members_that_all_seem_to_move_are_remembered_up_to_the_bound() {
+    let mut net = Net::alone(passive());
+    for network in ["127.0.1", "127.0.2"] {
+        let peers: Vec<usize> =
+            (0..200_u8).map(|n| net.peer(u64::from(n) + 2, addr(&format!("{network}.{n}:30303")))).collect();
+        for &peer in &peers {
+            net.send_ping(peer);
+        }
+        net.run(2 * DELAY);
+        for &peer in &peers {
+            let ping = net.claim_all(peer).into_iter().find(|got| got.message.kind() == MessageKind::Ping);
+            net.send_pong(peer, ping.expect("strangers are pinged").hash);
+        }
+        net.run(DELAY);
+        assert!(net.engine(0).table().len() > 64);
+    }
+    at_bound(&net, "members that may have moved");
+    // They answer at both addresses, or at none.
+    net.run(secs(2));
+    assert_eq!(size(&net.engine(0).sizes(), "members that may have moved").0, 0);
+    for peer in 0..400 {
+        net.claim_all(peer);
+    }
 }

@@ -14,5 +14,6 @@ mod net;
 mod peers;
 mod random;
 mod refresh;
+mod renewal;
 mod repeats;
 mod upkeep;

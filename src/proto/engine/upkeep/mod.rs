@@ -1,6 +1,7 @@
 //! What the engine does of its own accord: checking members, refreshing the table, and finding a network at all.
 
 mod refresh;
+pub(super) mod renewal;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -46,6 +47,10 @@ pub(super) struct Upkeep {
     /// Members that came in since the last refresh.
     gained: u32,
     checks_at: Option<Time>,
+    /// Members that are to be asked before any other is due.
+    renewals: Vec<NodeRef>,
+    /// Members that have proved themselves at another endpoint, and may have left the one that we have: old and new.
+    moving: Vec<(NodeRef, NodeRef)>,
     rechecks: BTreeMap<NodeRef, Time>,
     connected: bool,
 }
@@ -62,7 +67,11 @@ type Place = (u16, u8);
 
 impl Upkeep {
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
-        self.bootnodes().chain(self.hints.iter().map(|(node, _)| *node)).chain(self.hinted.iter().copied())
+        self.bootnodes()
+            .chain(self.hints.iter().map(|(node, _)| *node))
+            .chain(self.hinted.iter().copied())
+            .chain(self.renewals.iter().copied())
+            .chain(self.moving.iter().flat_map(|&(old, new)| [old, new]))
     }
 
     /// There is one member more than before.
@@ -79,9 +88,10 @@ impl Upkeep {
         self.bootnodes.iter().filter_map(|bootnode| bootnode.node)
     }
 
-    /// How much there is of what has a bound: bootnodes, hints, and their PINGs.
-    pub(super) fn sizes(&self) -> [usize; 3] {
-        [self.bootnodes.len(), self.hints.len(), self.hinted.len()]
+    /// How much there is of what has a bound: bootnodes, hints, their PINGs, members to be asked anew, and those that may
+    /// have moved.
+    pub(super) fn sizes(&self) -> [usize; 5] {
+        [self.bootnodes.len(), self.hints.len(), self.hinted.len(), self.renewals.len(), self.moving.len()]
     }
 
     pub(super) fn assert_bounds(&self, config: &Config) {
@@ -189,13 +199,16 @@ impl<C: Contacts> Engine<C> {
         self.upkeep.checks_at = None;
         let mut due = Vec::new();
         let mut next = self.table.due_checks(now, &self.config.table, |node| due.push(node));
-        let mut started = 0;
+        let mut started = self.ping_renewals(now);
+        if !self.upkeep.renewals.is_empty() {
+            next = next.min(now + NEXT_CHECKS);
+        }
         for node in due {
             let addr = self.contacts.endpoint(node).udp_addr();
             if self.requests.ping_to(node, addr).is_some() {
                 continue;
             }
-            if started == CHECKS_AT_ONCE {
+            if started >= CHECKS_AT_ONCE {
                 next = next.min(now + NEXT_CHECKS);
                 break;
             }
