@@ -23,10 +23,10 @@ fn config() -> Config {
     config
 }
 
-async fn start(key: &NodeKey, port: u16, knows: Option<Bootnode>) -> Discovery {
+async fn start(key: &NodeKey, port: u16, knows: Option<Bootnode>, config: Config) -> Discovery {
     Discovery::builder(key.clone())
         .listen((Ipv4Addr::LOCALHOST, port).into())
-        .config(config())
+        .config(config)
         .bootnodes(knows)
         .start()
         .await
@@ -81,7 +81,7 @@ async fn a_ring_of_fifty_finds_itself_loses_half_and_finds_it_again() {
     let mut nodes: Vec<Discovery> = Vec::new();
     for key in &keys {
         let knows = nodes.last().map(bootnode);
-        nodes.push(start(key, 0, knows).await);
+        nodes.push(start(key, 0, knows, config()).await);
     }
     let last = bootnode(nodes.last().expect("there are nodes"));
     nodes[0].add_bootnode(last).await.expect("the node runs");
@@ -105,9 +105,57 @@ async fn a_ring_of_fifty_finds_itself_loses_half_and_finds_it_again() {
 
     // They come back with their keys and ports, each knowing its old neighbour.
     for at in (1..NODES).step_by(2) {
-        alive.push(start(&keys[at], ports[at], Some(urls[at - 1].clone())).await);
+        alive.push(start(&keys[at], ports[at], Some(urls[at - 1].clone()), config()).await);
         alive_ids.push(ids[at]);
     }
     let took = converge(&alive, &alive_ids, Duration::from_secs(60)).await;
     println!("they are known again after {took:?}");
+}
+
+/// The four of the article, with the settings as they are by default. Their own rounds take 2.5 s each, and they need two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_with_default_settings_know_one_another_at_once_forget_the_dead_and_know_who_is_back() {
+    let mut rng = StdRng::seed_from_u64(2);
+    let keys: Vec<NodeKey> = (0..4).map(|_| NodeKey::generate(&mut rng)).collect();
+    let mut ids: Vec<NodeId> = keys.iter().map(NodeKey::id).collect();
+    let mut nodes: Vec<Discovery> = Vec::new();
+    for key in &keys {
+        let knows = nodes.last().map(bootnode);
+        nodes.push(start(key, 0, knows, Config::default()).await);
+    }
+    let last = bootnode(nodes.last().expect("there are nodes"));
+    nodes[0].add_bootnode(last).await.expect("the node runs");
+    let took = converge(&nodes, &ids, Duration::from_secs(1)).await;
+    println!("four know one another after {took:?}");
+
+    let (dead, id) = (nodes.pop().expect("there are four"), ids.pop().expect("there are four"));
+    let port = dead.local_addr().port();
+    dead.shutdown().await;
+    let took = unnamed(&nodes, id, Duration::from_secs(60)).await;
+    println!("nobody names the dead one after {took:?}");
+    let took = converge(&nodes, &ids, Duration::from_secs(240)).await;
+    println!("it is forgotten after {took:?} more");
+
+    nodes.push(start(&keys[3], port, Some(bootnode(&nodes[2])), Config::default()).await);
+    ids.push(id);
+    let took = converge(&nodes, &ids, Duration::from_secs(2)).await;
+    println!("it is known again after {took:?}");
+}
+
+/// Waits until no node would name this one in a NEIGHBORS, which names live members alone.
+#[expect(clippy::disallowed_methods, reason = "real sockets take real time")]
+async fn unnamed(nodes: &[Discovery], id: NodeId, limit: Duration) -> Duration {
+    let begun = Instant::now();
+    loop {
+        let mut named = false;
+        for node in nodes {
+            let snapshot = node.snapshot().await.expect("the node runs");
+            named |= snapshot.nodes.iter().any(|node| node.id == id && node.live && !node.replacement);
+        }
+        if !named {
+            return begun.elapsed();
+        }
+        assert!(begun.elapsed() < limit, "still named after {limit:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -16,4 +16,5 @@ mod random;
 mod refresh;
 mod renewal;
 mod repeats;
+mod ring;
 mod upkeep;
