@@ -134,7 +134,10 @@ impl Lan {
                     match notice {
                         Ok(Notice::Announced) => announced = true,
                         Ok(Notice::Found(service)) => self.found(&service),
-                        Ok(Notice::Gone(name)) => self.neighbours.gone(&name),
+                        Ok(Notice::Gone(name)) => {
+                            debug!(name, "gone from the LAN");
+                            self.neighbours.gone(&name);
+                        }
                         Ok(Notice::Other) => {}
                         Err(error) => return End::Failed(error),
                     }

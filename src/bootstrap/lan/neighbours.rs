@@ -11,12 +11,12 @@ use crate::proto::identity::{Endpoint, PublicKey};
 /// the new one is passed over.
 const MAX_NEIGHBOURS: usize = 256;
 
-/// After this time a node that did not answer is tried again, and then after twice that, and so on up to [`AGAIN`].
-const RETRY: Duration = Duration::from_secs(15);
+/// After this time a node is tried again, whether it answered or not, and then after twice that, and so on up to
+/// [`RARELY`]. A node that has moved is not moved in the table while its former place answered a short time ago.
+const AGAIN: Duration = Duration::from_secs(15);
 
-/// After this time a node that answered is tried again, so that one that was forgotten is found again though mDNS has
-/// nothing new to say.
-const AGAIN: Duration = Duration::from_mins(5);
+/// The longest time between two tries: one that was lost is found again though mDNS has nothing new to say.
+const RARELY: Duration = Duration::from_mins(5);
 
 /// A node is not tried more often than this, however often it changes what it says.
 const GAP: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ struct Neighbour {
     due: Option<Duration>,
     /// When it was last tried.
     last: Option<Duration>,
-    /// How long to wait after the next failure.
+    /// How long to wait after the next try.
     wait: Duration,
     /// It has changed while it was tried.
     changed: bool,
@@ -64,7 +64,7 @@ impl Neighbours {
                 && endpoints.iter().all(|endpoint| node.endpoints.contains(endpoint));
             if !same {
                 node.answered &= node.key == key;
-                (node.key, node.endpoints, node.wait) = (key, endpoints, RETRY);
+                (node.key, node.endpoints, node.wait) = (key, endpoints, AGAIN);
                 node.changed = node.due.is_none();
                 let soonest = node.last.map_or(now, |last| now.max(last + GAP));
                 node.due = node.due.map(|_| soonest);
@@ -83,7 +83,7 @@ impl Neighbours {
             since: now,
             due: Some(now),
             last: None,
-            wait: RETRY,
+            wait: AGAIN,
             changed: false,
         };
         self.nodes.insert(name, node);
@@ -112,11 +112,11 @@ impl Neighbours {
         let Some(node) = self.nodes.get_mut(&tried.name).filter(|node| node.due.is_none()) else { return false };
         let changed = std::mem::take(&mut node.changed);
         let answer = answer.filter(|_| node.key == tried.key);
-        node.due = Some(now + if answer.is_some() { AGAIN } else { node.wait });
-        node.wait = if answer.is_some() { RETRY } else { (node.wait * 2).min(AGAIN) };
         if changed {
             node.due = node.last.map(|last| now.max(last + GAP));
-            node.wait = RETRY;
+        } else {
+            node.due = Some(now + node.wait);
+            node.wait = (node.wait * 2).min(RARELY);
         }
         let Some(answer) = answer else { return false };
         if let Some(at) = node.endpoints.iter().position(|endpoint| *endpoint == answer) {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_answer_is_tried_ever_more_rarely() {
+    fn nodes_are_tried_ever_more_rarely() {
         let mut nodes = Neighbours::default();
         nodes.saw(Duration::ZERO, seen("a", 1, &[1]));
         let mut now = Duration::ZERO;
