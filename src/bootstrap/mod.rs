@@ -1,7 +1,9 @@
-//! Where first contacts come from: contacts as text, and files of them.
+//! Where first contacts come from: contacts as text, files of them, and the LAN.
 
 mod contact;
 mod file;
+#[cfg(feature = "lan")]
+pub(crate) mod lan;
 
 pub use contact::{Bootnode, BootnodeError};
 pub use file::{BadLine, BootnodeFile, FileError, GoodLine, MAX_FILE_LEN, MAX_LINE_LEN, MAX_LINES, parse, read};

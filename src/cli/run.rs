@@ -33,11 +33,22 @@ pub(super) struct Args {
     #[command(flatten)]
     bootnodes: BootnodeArgs,
     #[command(flatten)]
+    lan: LanArgs,
+    #[command(flatten)]
     node: NodeArgs,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Contacts")]
+struct LanArgs {
+    /// Find other nodes in the LAN by mDNS, and let them find this one; with no other contact given, those alone and not
+    /// the built-in ones
+    #[arg(long)]
+    lan: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -90,13 +101,15 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if let Some(advertise) = advertise {
         check_family(listen, &advertise)?;
     }
-    let bootnodes = contacts::load(&args.bootnodes)?;
+    let lan = args.lan.lan;
+    // A LAN of one's own must not join the public network.
+    let bootnodes = if lan && args.bootnodes.is_absent() { Vec::new() } else { contacts::load(&args.bootnodes)? };
     let mut builder = if ephemeral {
         Discovery::builder(fresh_key().map_err(Failure::runtime)?).record_seq(fresh_seq())
     } else {
         builder_with_memory(data_dir)?
     };
-    builder = builder.config(args.limits.config());
+    builder = builder.config(args.limits.config()).lan(lan);
     builder = builder.listen(listen).threads(threads.map_or_else(cores, |threads| threads as usize));
     if let Some(advertise) = advertise {
         builder = builder.advertise(advertise);
@@ -112,7 +125,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     for bootnode in bootnodes {
         discovery.add_bootnode(bootnode).await.map_err(Failure::runtime)?;
     }
-    if given == 0 {
+    if given == 0 && !lan {
         info!("no contacts were given: waiting to be contacted");
     }
 
@@ -148,13 +161,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             () = &mut silence, if !said => {
                 said = true;
                 if !any {
-                    warn_of_silence(given);
+                    warn_of_silence(given, lan);
                 }
             }
             _ = minute.tick() => {
                 status(&discovery, json).await?;
                 if !any {
-                    warn_of_silence(given);
+                    warn_of_silence(given, lan);
                 }
             }
         }
@@ -243,8 +256,9 @@ fn said_of_drops(counters: &Counters) -> String {
     drops.iter().map(|(n, name)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
 }
 
-fn warn_of_silence(given: usize) {
+fn warn_of_silence(given: usize, lan: bool) {
     match given {
+        0 if lan => info!("no contacts: no other node has been found in the LAN yet; kadnode keeps looking"),
         // That may be just what is wanted of the first node of a network.
         0 => info!("no contacts: none were given, and nobody has contacted this node yet"),
         1 => warn!("no contacts: the one that was given has not answered yet; kadnode keeps trying"),

@@ -59,6 +59,8 @@ pub struct Builder {
     last_record: Option<Record>,
     extra: Vec<(Vec<u8>, Vec<u8>)>,
     on_record: Box<dyn FnMut(&Record) + Send>,
+    #[cfg(feature = "lan")]
+    lan: bool,
 }
 
 impl Builder {
@@ -75,6 +77,8 @@ impl Builder {
             last_record: None,
             extra: Vec::new(),
             on_record: Box::new(|_| {}),
+            #[cfg(feature = "lan")]
+            lan: false,
         }
     }
 
@@ -112,6 +116,15 @@ impl Builder {
     /// Contacts to join the network by.
     pub fn bootnodes(mut self, bootnodes: impl IntoIterator<Item = Bootnode>) -> Self {
         self.bootnodes.extend(bootnodes);
+        self
+    }
+
+    /// Looks for other nodes in the LAN by mDNS (DNS-SD, service `_kadnode._udp`), and announces this one to them with its
+    /// record. A node that listens on one address takes part on that interface only; one that listens on all, on every
+    /// interface but loopback. Whatever hinders that is logged and retried, and the node runs on. Default: false.
+    #[cfg(feature = "lan")]
+    pub fn lan(mut self, on: bool) -> Self {
+        self.lan = on;
         self
     }
 
@@ -164,13 +177,22 @@ impl Builder {
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let (sender, first) = broadcast::channel(EVENTS);
         let events = sender.downgrade();
+        #[cfg(feature = "lan")]
+        let lan = self.lan.then(|| (sender.subscribe(), config.allow_privileged_ports));
         let driver = Driver::new(socket, self.threads, receiver, sender, self.on_record, |clock| {
             Engine::new(local, config, OwnContacts::default(), seed, clock)
         })?;
         let shared = driver.shared();
+        #[cfg(feature = "lan")]
+        let farewell = lan.map(|(events, allow_privileged_ports)| {
+            let local = crate::bootstrap::lan::Local { key, bound, allow_privileged_ports };
+            super::lan::spawn(local, requests.downgrade(), events, shared.clone())
+        });
+        #[cfg(not(feature = "lan"))]
+        let farewell = None;
         tokio::spawn(driver.run());
         let first_events = Arc::new(Mutex::new(Some(first)));
-        let discovery = Discovery { requests, events, first_events, shared, key };
+        let discovery = Discovery { requests, events, first_events, shared, key, farewell };
         for bootnode in self.bootnodes {
             // It has just been started.
             let _ = discovery.add_bootnode(bootnode).await;

@@ -1,6 +1,8 @@
 //! The handle of a running node, and the builder that starts one.
 
 mod builder;
+#[cfg(feature = "lan")]
+mod lan;
 mod names;
 mod report;
 mod streams;
@@ -9,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_stream::wrappers::BroadcastStream;
 use tracing::warn;
 
@@ -44,6 +46,8 @@ pub struct Discovery {
     first_events: Arc<Mutex<Option<broadcast::Receiver<Event>>>>,
     shared: Arc<Shared>,
     key: PublicKey,
+    /// Of a task that says goodbye when the node has ended; it closes when that is done.
+    farewell: Option<watch::Receiver<()>>,
 }
 
 /// Why a request was not answered.
@@ -324,6 +328,10 @@ impl Discovery {
         let (done, ended) = oneshot::channel();
         if self.send(Request::Shutdown(done)).await.is_ok() {
             let _ = ended.await;
+        }
+        if let Some(mut farewell) = self.farewell.clone() {
+            // Nothing is ever sent there.
+            let _ = farewell.changed().await;
         }
     }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs kadnode against the other implementations of discv4: go-ethereum's and ethereumjs's.
+"""Runs kadnode against the other implementations of discv4, go-ethereum's and ethereumjs's, and in a LAN of its own.
 
     tests/interop/install.py                      installs them, once
     tests/interop/run.py [BINARY] [--runs N]      runs every check against a release build
@@ -24,6 +24,7 @@ sys.dont_write_bytecode = True  # a run leaves nothing in the tree
 
 from conformance import check_conformance
 from harness import DeadlineExceeded, Processes, Report
+from lan import check_lan
 from network import check_network
 from peers import GETH_VERSION, ETHEREUMJS_VERSION, devp2p_path, devp2p_works, ethereumjs_dir, ethereumjs_works
 
@@ -37,14 +38,14 @@ def main() -> int:
     parser.add_argument("binary", nargs="?", type=pathlib.Path, default=ROOT / "target/release/kadnode",
                         help="the kadnode to test (default: target/release/kadnode)")
     parser.add_argument("--runs", type=int, default=10, help="runs of geth's conformance suite (default: 10)")
-    parser.add_argument("--only", choices=["conformance", "network"], help="a part of the checks, for development")
+    parser.add_argument("--only", choices=["conformance", "network", "lan"], help="a part of the checks, for development")
     parser.add_argument("--deadline", type=int, default=420, help="seconds for the whole run (default: 420)")
     parser.add_argument("--keep", type=pathlib.Path, help="where to keep the output of all processes")
     options = parser.parse_args()
     if options.runs < 1:
         parser.error("--runs must be 1 or more")
 
-    problem = missing_program(options.binary)
+    problem = missing_program(options.binary, options.only)
     if problem:
         print(f"interop: {problem}", file=sys.stderr)
         return 2
@@ -58,15 +59,18 @@ def main() -> int:
     return run(options)
 
 
-def missing_program(binary: pathlib.Path) -> str | None:
+def missing_program(binary: pathlib.Path, only: str | None) -> str | None:
     if not os.access(binary, os.X_OK):
         return f"there is no {binary}: build it with `cargo build --release`"
+    for program, package in (("unshare", "util-linux"), ("nsenter", "util-linux"), ("ip", "iproute2")):
+        if shutil.which(program) is None:
+            return f"there is no `{program}` in PATH (Debian package {package})"
+    if only == "lan":
+        return None
     if not devp2p_works(devp2p_path()):
         return f"devp2p {GETH_VERSION} is not installed: run tests/interop/install.py"
     if not ethereumjs_works(ethereumjs_dir()):
         return f"@ethereumjs/devp2p {ETHEREUMJS_VERSION} is not installed: run tests/interop/install.py"
-    if shutil.which("unshare") is None:
-        return "there is no `unshare` in PATH (Debian package util-linux)"
     return None
 
 
@@ -106,10 +110,12 @@ def run(options: argparse.Namespace) -> int:
         directory.mkdir(parents=True, exist_ok=True)
         processes = Processes(directory.resolve())
         try:
-            if options.only != "network":
+            if options.only in (None, "conformance"):
                 check_conformance(report, binary, processes, options.runs)
-            if options.only != "conformance":
+            if options.only in (None, "network"):
                 check_network(report, binary, processes, processes.directory)
+            if options.only in (None, "lan"):
+                check_lan(report, binary, processes, processes.directory)
         except DeadlineExceeded as error:
             report.over = True
             report.say("the run", False, str(error), time.monotonic())
