@@ -1,6 +1,8 @@
 //! The handle of a running node, and the builder that starts one.
 
 mod builder;
+#[cfg(feature = "store")]
+mod memory;
 mod names;
 mod report;
 mod streams;
@@ -14,6 +16,10 @@ use tokio_stream::wrappers::BroadcastStream;
 use tracing::warn;
 
 pub use self::builder::{Advertise, Builder, StartError};
+#[cfg(feature = "store")]
+pub use self::memory::MemoryConfig;
+#[cfg(feature = "store")]
+use self::memory::MemoryHandle;
 pub use self::report::{Snapshot, SnapshotNode, Stats};
 pub use self::streams::{Events, Foreign, Lagged};
 use crate::bootstrap::Bootnode;
@@ -42,6 +48,8 @@ pub struct Discovery {
     first_events: Arc<Mutex<Option<broadcast::Receiver<Event>>>>,
     shared: Arc<Shared>,
     key: PublicKey,
+    #[cfg(feature = "store")]
+    memory: Option<MemoryHandle>,
 }
 
 /// Why a request was not answered.
@@ -281,8 +289,12 @@ impl Discovery {
         self.send(Request::SendForeign(to, datagram)).await
     }
 
-    /// Ends the node; the port is free when this returns.
+    /// Ends the node; the port is free when this returns, and what it remembers has been written.
     pub async fn shutdown(&self) {
+        #[cfg(feature = "store")]
+        if let Some(memory) = &self.memory {
+            memory.close().await;
+        }
         let (done, ended) = oneshot::channel();
         if self.send(Request::Shutdown(done)).await.is_ok() {
             let _ = ended.await;
