@@ -37,7 +37,8 @@
 //! - [`bootstrap`] reads contacts; [`store`] keeps what is remembered between runs.
 //!
 //! The feature `cli`, on by default, adds the `kadnode` program and its dependencies; a library user turns it off with
-//! `default-features = false`.
+//! `default-features = false`. The feature `store`, which `cli` turns on, adds the memory of other nodes
+//! (`store::NodeDb`), and with it SQLite.
 
 pub mod bootstrap;
 #[cfg(feature = "cli")]
@@ -52,6 +53,8 @@ mod udp;
 
 /// The crate of the byte buffers in [`Discovery::send_foreign`] and [`Foreign`].
 pub use bytes;
+#[cfg(feature = "store")]
+pub use discovery::MemoryConfig;
 pub use discovery::{
     Advertise, Builder, Discovery, Events, Foreign, Lagged, RequestError, Snapshot, SnapshotNode, StartError, Stats,
 };

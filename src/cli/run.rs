@@ -15,8 +15,8 @@ use super::{contacts, plural, print};
 use crate::proto::config::{Config, Rate};
 use crate::proto::engine::{Counters, Dropped, Event, Origin, Removal};
 use crate::proto::identity::{Contact, NodeKey};
-use crate::store::{DataDir, fresh_key, fresh_seq};
-use crate::{Advertise, Builder, Discovery};
+use crate::store::{DataDir, NodeDb, NodeDbLimits, OpenedNodeDb, fresh_key, fresh_seq};
+use crate::{Advertise, Builder, Discovery, MemoryConfig};
 
 /// After this time without any answer it is said.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -61,7 +61,8 @@ struct NodeArgs {
     /// --listen and to no TCP port. An IPv6 address with ports stands in brackets [default: what others agree on]
     #[arg(long, value_name = "IP[:UDP[:TCP]]", value_parser = parse_advertise)]
     advertise: Option<Advertise>,
-    /// The directory that keeps the node's private key and its last record; it is made when it is not there
+    /// The directory that keeps the node's private key, its last record, and the nodes that have answered; it is made when
+    /// it is not there
     /// [default: kadnode in the platform's data directory, on Linux ~/.local/share/kadnode]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -206,7 +207,29 @@ fn builder_with_memory(data_dir: Option<PathBuf>) -> Result<Builder, Failure> {
     if let Some(warning) = last.warning {
         warn!("{warning}");
     }
-    Ok(remember(stored.key, dir).record_seq(fresh_seq()).last_record(last.record))
+    let memory = open_memory(&dir);
+    let builder = remember(stored.key, dir).record_seq(fresh_seq()).last_record(last.record);
+    Ok(match memory {
+        Some(db) => builder.memory(db, MemoryConfig::default()),
+        None => builder,
+    })
+}
+
+/// The nodes of former runs. Without them a node can live.
+fn open_memory(dir: &DataDir) -> Option<NodeDb> {
+    match NodeDb::open(dir, NodeDbLimits::default()) {
+        Ok(OpenedNodeDb { db, warning }) => {
+            if let Some(warning) = warning {
+                warn!("{warning}");
+            }
+            info!("{} {} remembered in {}", db.len(), plural(db.len(), "node", "nodes"), db.path().display());
+            Some(db)
+        }
+        Err(error) => {
+            warn!("running without memory of other nodes: {error}");
+            None
+        }
+    }
 }
 
 /// Saves each new record. The directory stays locked as long as the node lives.

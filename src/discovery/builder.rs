@@ -8,12 +8,16 @@ use rand::TryRng;
 use tokio::sync::{broadcast, mpsc};
 use tracing::debug;
 
+#[cfg(feature = "store")]
+use super::memory::{self, MemoryConfig};
 use super::{Discovery, EVENTS, REQUESTS};
 use crate::bootstrap::Bootnode;
 use crate::proto::config::Config;
 use crate::proto::contacts::OwnContacts;
 use crate::proto::engine::{Engine, EngineError, LocalKey, LocalNode};
 use crate::proto::identity::{NodeKey, Record, RecordContent};
+#[cfg(feature = "store")]
+use crate::store::NodeDb;
 use crate::udp::{Driver, Socket};
 
 /// Why a node could not be started.
@@ -61,6 +65,8 @@ pub struct Builder {
     on_record: Box<dyn FnMut(&Record) + Send>,
     #[cfg(feature = "lan")]
     lan: bool,
+    #[cfg(feature = "store")]
+    memory: Option<(NodeDb, MemoryConfig)>,
 }
 
 impl Builder {
@@ -79,6 +85,8 @@ impl Builder {
             on_record: Box::new(|_| {}),
             #[cfg(feature = "lan")]
             lan: false,
+            #[cfg(feature = "store")]
+            memory: None,
         }
     }
 
@@ -154,6 +162,16 @@ impl Builder {
         self
     }
 
+    /// Remembers in `db` who answers, and tries those that are in it at the start, beside the bootnodes, and again
+    /// whenever the table is empty. When it cannot be written, a warning is logged and the node goes on without.
+    ///
+    /// [`Discovery::shutdown`] writes for the last time; without it the last seconds are lost.
+    #[cfg(feature = "store")]
+    pub fn memory(mut self, db: NodeDb, config: MemoryConfig) -> Self {
+        self.memory = Some((db, config));
+        self
+    }
+
     /// Binds the socket and starts the node on the current tokio runtime.
     ///
     /// # Errors
@@ -179,6 +197,8 @@ impl Builder {
         let events = sender.downgrade();
         #[cfg(feature = "lan")]
         let lan = self.lan.then(|| (sender.subscribe(), config.allow_privileged_ports));
+        #[cfg(feature = "store")]
+        let memory = self.memory.map(|(db, config)| (db, config, sender.subscribe()));
         let driver = Driver::new(socket, self.threads, receiver, sender, self.on_record, |clock| {
             Engine::new(local, config, OwnContacts::default(), seed, clock)
         })?;
@@ -192,7 +212,16 @@ impl Builder {
         let farewell = None;
         tokio::spawn(driver.run());
         let first_events = Arc::new(Mutex::new(Some(first)));
-        let discovery = Discovery { requests, events, first_events, shared, key, farewell };
+        let discovery = Discovery {
+            #[cfg(feature = "store")]
+            memory: memory.map(|(db, config, heard)| memory::start(db, config, requests.downgrade(), heard)),
+            requests,
+            events,
+            first_events,
+            shared,
+            key,
+            farewell,
+        };
         for bootnode in self.bootnodes {
             // It has just been started.
             let _ = discovery.add_bootnode(bootnode).await;

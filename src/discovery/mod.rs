@@ -3,6 +3,8 @@
 mod builder;
 #[cfg(feature = "lan")]
 mod lan;
+#[cfg(feature = "store")]
+mod memory;
 mod names;
 mod report;
 mod streams;
@@ -16,6 +18,10 @@ use tokio_stream::wrappers::BroadcastStream;
 use tracing::warn;
 
 pub use self::builder::{Advertise, Builder, StartError};
+#[cfg(feature = "store")]
+pub use self::memory::MemoryConfig;
+#[cfg(feature = "store")]
+use self::memory::MemoryHandle;
 pub use self::report::{Snapshot, SnapshotNode, Stats};
 pub use self::streams::{Events, Foreign, Lagged};
 use crate::bootstrap::Bootnode;
@@ -48,6 +54,8 @@ pub struct Discovery {
     key: PublicKey,
     /// Of a task that says goodbye when the node has ended; it closes when that is done.
     farewell: Option<watch::Receiver<()>>,
+    #[cfg(feature = "store")]
+    memory: Option<MemoryHandle>,
 }
 
 /// Why a request was not answered.
@@ -323,8 +331,12 @@ impl Discovery {
         self.send(Request::SendForeign(to, datagram)).await
     }
 
-    /// Ends the node; the port is free when this returns.
+    /// Ends the node; the port is free when this returns, and what it remembers has been written.
     pub async fn shutdown(&self) {
+        #[cfg(feature = "store")]
+        if let Some(memory) = &self.memory {
+            memory.close().await;
+        }
         let (done, ended) = oneshot::channel();
         if self.send(Request::Shutdown(done)).await.is_ok() {
             let _ = ended.await;

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -54,7 +55,7 @@ pub struct DataDir {
     path: PathBuf,
     /// The lock goes when the file is closed, also when the process is killed. The file itself stays: if it were
     /// deleted, a process that has just opened it would lock a file that no other one sees.
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl DataDir {
@@ -70,7 +71,13 @@ impl DataDir {
         let lock =
             options.open(path.join("LOCK")).map_err(|source| StoreError::Write { path: path.to_owned(), source })?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => {
+                // A key file that was being made would else stay there twice.
+                for name in [key::NAME, record::NAME] {
+                    files::sweep(path, name).map_err(|source| StoreError::Write { path: path.to_owned(), source })?;
+                }
+                Ok(Self { path: path.to_owned(), lock: Arc::new(lock) })
+            }
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(StoreError::Lock { path: path.to_owned(), source }),
         }
@@ -79,6 +86,12 @@ impl DataDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The lock, for what outlives this handle and writes in the directory.
+    #[cfg(feature = "store")]
+    pub(super) fn lock(&self) -> Arc<File> {
+        self.lock.clone()
     }
 
     /// The node's key: read from `node.key`, or made and written there when there is no such file.
@@ -127,7 +140,11 @@ mod tests {
         let error = DataDir::open(&path).unwrap_err();
         assert_eq!(error.to_string(), format!("the data directory {} is in use by another kadnode", path.display()));
         drop(first);
+        for left in ["node.key.tmp", "record.enr.tmp"] {
+            fs::write(path.join(left), "left by a crash").unwrap();
+        }
         DataDir::open(&path).unwrap();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "only the lock is there");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

@@ -42,9 +42,22 @@ pub(super) fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> 
 
 /// Gives a file a name that no file has: its own with `.bad-1`, `.bad-2` and so on.
 pub(super) fn set_aside(dir: &Path, name: &str) -> io::Result<PathBuf> {
+    set_aside_with(dir, name, &[])
+}
+
+/// Like [`set_aside`], together with the files whose names are the same with one of these endings; they keep them.
+pub(super) fn set_aside_with(dir: &Path, name: &str, endings: &[&str]) -> io::Result<PathBuf> {
     for number in 1..10_000 {
-        let aside = dir.join(format!("{name}.bad-{number}"));
-        if !aside.try_exists()? {
+        let aside = format!("{name}.bad-{number}");
+        if !dir.join(&aside).try_exists()? {
+            // They go first: one that stayed behind would be taken for that of the next file of the name.
+            for ending in endings {
+                match fs::rename(dir.join(format!("{name}{ending}")), dir.join(format!("{aside}{ending}"))) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            let aside = dir.join(aside);
             fs::rename(dir.join(name), &aside)?;
             sync_dir(dir)?;
             return Ok(aside);
@@ -53,13 +66,17 @@ pub(super) fn set_aside(dir: &Path, name: &str) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
+/// Takes away what a crash has left of the writing of a file; the directory is locked, so nobody is writing it now.
+pub(super) fn sweep(dir: &Path, name: &str) -> io::Result<()> {
+    match fs::remove_file(dir.join(format!("{name}.tmp"))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn write_temporary(dir: &Path, name: &str, content: &[u8]) -> io::Result<PathBuf> {
     let path = dir.join(format!("{name}.tmp"));
-    // The directory is locked: a temporary file that is there was left by a crash.
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    sweep(dir, name)?;
     let mut options = OpenOptions::new();
     options.create_new(true).write(true);
     private(&mut options);
@@ -101,6 +118,9 @@ mod tests {
         assert_eq!(set_aside(path, "a").unwrap(), path.join("a.bad-1"));
         write_new(path, "a", b"4").unwrap();
         assert_eq!(set_aside(path, "a").unwrap(), path.join("a.bad-2"));
-        assert_eq!(names(path), ["a.bad-1", "a.bad-2"]);
+        fs::write(path.join("a"), "5").unwrap();
+        fs::write(path.join("a-x"), "6").unwrap();
+        assert_eq!(set_aside_with(path, "a", &["-x", "-y"]).unwrap(), path.join("a.bad-3"));
+        assert_eq!(names(path), ["a.bad-1", "a.bad-2", "a.bad-3", "a.bad-3-x"]);
     }
 }

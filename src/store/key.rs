@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::files;
 use crate::proto::identity::NodeKey;
 
-const NAME: &str = "node.key";
+pub(super) const NAME: &str = "node.key";
 
 /// A key file is 65 bytes; what is longer than this is not read to its end.
 const MAX_LEN: u64 = 1024;

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::files;
 use crate::proto::identity::{PublicKey, Record, RecordError};
 
-const NAME: &str = "record.enr";
+pub(super) const NAME: &str = "record.enr";
 
 /// A record has at most 404 characters; what is longer than this is not read to its end.
 const MAX_LEN: u64 = 4096;
