@@ -1,9 +1,10 @@
-//! Where first contacts come from: contacts as text, and files of them.
+//! Where first contacts come from: contacts as text, files of them, and DNS.
 
 mod contact;
+pub mod dns;
 mod file;
 
-pub use contact::{Bootnode, BootnodeError};
+pub use contact::{Address, Bootnode, BootnodeError, DEFAULT_PORT, Seed};
 pub use file::{BadLine, BootnodeFile, FileError, GoodLine, MAX_FILE_LEN, MAX_LINE_LEN, MAX_LINES, parse, read};
 
 /// The public bootnodes of Ethereum's mainnet, as this version of kadnode carries them: the repository's

@@ -8,6 +8,7 @@ use rand::TryRng;
 use tokio::sync::{broadcast, mpsc};
 use tracing::debug;
 
+use super::sources::Sources;
 use super::{Discovery, EVENTS, REQUESTS};
 use crate::bootstrap::Bootnode;
 use crate::proto::config::Config;
@@ -55,6 +56,7 @@ pub struct Builder {
     config: Config,
     threads: usize,
     bootnodes: Vec<Bootnode>,
+    dns_server: Option<SocketAddr>,
     seq: u64,
     last_record: Option<Record>,
     extra: Vec<(Vec<u8>, Vec<u8>)>,
@@ -71,6 +73,7 @@ impl Builder {
             config: Config::default(),
             threads: 1,
             bootnodes: Vec::new(),
+            dns_server: None,
             seq: 1,
             last_record: None,
             extra: Vec::new(),
@@ -112,6 +115,13 @@ impl Builder {
     /// Contacts to join the network by.
     pub fn bootnodes(mut self, bootnodes: impl IntoIterator<Item = Bootnode>) -> Self {
         self.bootnodes.extend(bootnodes);
+        self
+    }
+
+    /// The DNS server to ask for the names of contacts, and no other. Default: those of the system.
+    #[cfg(feature = "dns")]
+    pub fn dns_server(mut self, server: SocketAddr) -> Self {
+        self.dns_server = Some(server);
         self
     }
 
@@ -170,7 +180,9 @@ impl Builder {
         let shared = driver.shared();
         tokio::spawn(driver.run());
         let first_events = Arc::new(Mutex::new(Some(first)));
-        let discovery = Discovery { requests, events, first_events, shared, key };
+        let sources =
+            Arc::new(Sources::new(requests.downgrade(), events.clone(), shared.local_addr.ip(), self.dns_server));
+        let discovery = Discovery { requests, events, first_events, shared, sources, key };
         for bootnode in self.bootnodes {
             // It has just been started.
             let _ = discovery.add_bootnode(bootnode).await;
