@@ -215,7 +215,8 @@ fn what_is_wrong(text: &str) -> BootnodeError {
     }
     match text.rsplit_once(':') {
         _ if is_host(text) => BootnodeError::MissingPort(text.to_owned()),
-        Some((host, port)) if is_host(host) => BootnodeError::Port(port.to_owned()),
+        // Two slashes: a URL of another kind.
+        Some((host, port)) if is_host(host) && !port.starts_with("//") => BootnodeError::Port(port.to_owned()),
         _ => BootnodeError::Neither(text.to_owned()),
     }
 }

@@ -400,10 +400,18 @@ impl<R: Rng> Walk<R> {
         news
     }
 
-    /// The next question: roots that are due, then links, then a step of the random walk.
+    /// The next question: a root that is due, then links, then a step of the random walk.
     fn choose(&mut self, now: Duration) -> Option<Query> {
         let awake = |tree: &Tree| tree.paused_until <= now;
-        if let Some(number) = self.trees.iter().position(|tree| tree.check_at <= now && awake(tree)) {
+        let mut due = self.trees.iter().position(|tree| tree.check_at <= now && awake(tree));
+        // Roots that are no good must not keep the entries of the others waiting.
+        if due.is_some_and(|number| self.trees[number].checked.is_some())
+            && self.trees.iter().any(|tree| tree.has_entries() && awake(tree))
+            && self.rng.random_ratio(1, 2)
+        {
+            due = None;
+        }
+        if let Some(number) = due {
             return Some(Query { name: self.trees[number].url.domain.clone(), tree: number, entry: None });
         }
         if let Some(number) = self.trees.iter().position(|tree| !tree.links.is_empty() && awake(tree)) {

@@ -1,0 +1,1 @@
+//! Nodes that find their first contact by DNS.
