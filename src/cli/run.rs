@@ -282,6 +282,9 @@ fn log_event(event: &Event) {
                 record.contact().map_or_else(|| "no address".to_owned(), |c: Contact| c.endpoint.to_string());
             info!("this node's record has changed (sequence number {}, {endpoint}): {record}", record.seq());
         }
+        Event::OtherNode { addr, id } => {
+            warn!("the node at {addr} is not the one that was given: its ID is {id}; kadnode keeps trying");
+        }
         Event::Alarm(alarm) => warn!("{alarm}"),
         Event::Contacts { .. } => {}
     }

@@ -1,6 +1,6 @@
 //! The two clocks of the system.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::proto::time::Time;
 
@@ -11,6 +11,15 @@ const CLOCK_STEP: u64 = 500_000;
 pub(super) struct SystemClock {
     start: Instant,
     pub(super) unix_at_start: u64,
+}
+
+/// A step of the Unix clock.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    /// What it says now, in microseconds.
+    pub(super) unix_micros: u64,
+    /// How far it has gone ahead; zero when it was set back.
+    pub(super) ahead: Duration,
 }
 
 impl SystemClock {
@@ -25,14 +34,14 @@ impl SystemClock {
     }
 
     /// The Unix clock's step since it was last looked at, if there was one.
-    pub(super) fn step(&mut self, now: Time, unix: u64) -> Option<u64> {
+    pub(super) fn step(&mut self, now: Time, unix: u64) -> Option<Step> {
         // Wrapping, since a clock may say 1970.
         let expected = self.unix_at_start.wrapping_add(now.0);
         if unix.abs_diff(expected) < CLOCK_STEP {
             return None;
         }
         self.unix_at_start = unix.wrapping_sub(now.0);
-        Some(unix)
+        Some(Step { unix_micros: unix, ahead: Duration::from_micros(unix.saturating_sub(expected)) })
     }
 }
 
@@ -53,8 +62,9 @@ mod tests {
         let mut step = |(now, unix)| clock.step(now, unix);
         assert_eq!(step(at(5, 1_700_000_000_400_000)), None, "too little for a word");
         // To 2030, and to a board without a clock that was started after it: less than the node's own time after 1970.
-        for unix in [1_900_000_000_000_000, 7] {
-            assert_eq!(step((Time::from_secs(60), unix)), Some(unix));
+        for (unix, ahead) in [(1_900_000_000_000_000, 199_999_940), (7, 0)] {
+            let stepped = Step { unix_micros: unix, ahead: Duration::from_secs(ahead) };
+            assert_eq!(step((Time::from_secs(60), unix)), Some(stepped));
             assert_eq!(step((Time::from_secs(70), unix + 10_000_000)), None);
         }
     }

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tracing::{debug, trace, warn};
+use tracing::{debug, info, trace, warn};
 
 use super::backlog::{Backlog, Waiting};
-use super::clock::{SystemClock, unix_micros};
+use super::clock::{Step, SystemClock, unix_micros};
 use super::crew::{Crew, Done, Job};
 use super::parcel::{Outbox, Sender, send};
-use super::socket::{Batch, Received, Socket};
+use super::socket::{Batch, Received, Socket, host_addresses};
+use super::watch::{Cause, SLEEP, Watch};
 use crate::proto::contacts::OwnContacts;
 use crate::proto::engine::{Clock, Command, CommandError, CommandId, Dropped, Engine, Event, LocalKey, Output, Reply};
 use crate::proto::identity::{Contact, Enode, IdPrefix, Record, RecordContent};
@@ -97,6 +98,7 @@ pub(crate) struct Driver {
     /// How long the socket is left alone after its last failure, and until when.
     pause: Duration,
     deaf_until: Time,
+    watch: Watch,
 }
 
 /// The packets under way between backlog and engine; empty between two portions.
@@ -132,6 +134,8 @@ impl Driver {
         };
         let record = engine.local_record().expect("with a private key there is a record").clone();
         on_record(&record);
+        let anywhere = socket.local_addr().ip().is_unspecified();
+        let watch = Watch::new(anywhere.then_some(engine.local().host), host_addresses);
         let socket = Arc::new(socket);
         let crew = Crew::new(Sender::new(key, socket.clone()), threads.saturating_sub(1));
         let shared = Arc::new(Shared { record: RwLock::new(record), local_addr: socket.local_addr() });
@@ -152,6 +156,7 @@ impl Driver {
             backlog: Backlog::default(),
             pause: Duration::ZERO,
             deaf_until: Time::ZERO,
+            watch,
         })
     }
 
@@ -193,6 +198,7 @@ impl Driver {
             }
             // Before the packets are judged, and answered, by the time of day.
             self.follow_clock();
+            self.follow_watch(deadline);
             self.receive(&mut batch);
             self.work();
             self.take_in();
@@ -202,6 +208,7 @@ impl Driver {
     /// Waits for whatever comes first.
     async fn wait(&mut self, deadline: Time, now: Time) -> Input {
         let deaf = self.deaf_until > now;
+        let deadline = deadline.min(self.watch.deadline());
         let wake = if deaf { deadline.min(self.deaf_until) } else { deadline };
         tokio::select! {
             ready = self.socket.readable(), if !deaf => Input::Readable(ready),
@@ -248,10 +255,35 @@ impl Driver {
 
     fn follow_clock(&mut self) {
         let now = self.clock.now();
-        if let Some(unix_micros) = self.clock.step(now, unix_micros()) {
+        if let Some(Step { unix_micros, ahead }) = self.clock.step(now, unix_micros()) {
             warn!("the system's clock was set, or the system was asleep: packets carry the new time from now on");
             self.engine.set_clock(Clock { now, unix_micros });
+            if ahead >= SLEEP {
+                self.renew(now);
+            }
         }
+    }
+
+    /// The loop is awake, and wanted to be at `deadline` at the latest.
+    fn follow_watch(&mut self, deadline: Time) {
+        let now = self.clock.now();
+        match self.watch.wake(deadline, now) {
+            None => return,
+            Some(Cause::Slept(time)) => warn!("this process did nothing for {} s", time.as_secs()),
+            Some(Cause::Moved(host)) => {
+                let both = [host.0.map(IpAddr::from), host.1.map(IpAddr::from)];
+                let addresses: Vec<String> = both.into_iter().flatten().map(|ip| ip.to_string()).collect();
+                info!("this host has another address now: {}", addresses.join(" and "));
+                self.engine.set_host(host);
+            }
+        }
+        self.renew(now);
+    }
+
+    fn renew(&mut self, now: Time) {
+        info!("asking all {} members of the table anew", self.engine.table().len());
+        self.engine.renew(now);
+        self.drain(None);
     }
 
     /// Takes the datagrams that are there, and keeps those whose sender is worth finding out.

@@ -10,6 +10,7 @@ mod crew;
 mod driver;
 mod parcel;
 mod socket;
+mod watch;
 
 pub(crate) use driver::{Driver, Request, Shared};
 pub(crate) use socket::{Socket, host_addresses};

@@ -72,7 +72,8 @@ impl<C: Contacts> Engine<C> {
         if (proved && self.opening(now, node) != Some(Opening::Room)) || self.requests.ping_to(node, addr).is_some() {
             return;
         }
-        if !known.proved.happened() {
+        // Where we knock we are no stranger to be left in peace by.
+        if !known.proved.happened() && !self.knocks.is_at(addr) {
             while self.quiet.len() >= MAX_QUIET || self.quiet.front().is_some_and(|(until, _)| *until <= now) {
                 self.quiet.pop_front();
             }
@@ -134,6 +135,7 @@ impl<C: Contacts> Engine<C> {
             self.proofs.put(left, Known { lost: true, ..known }, self.config.max_proofs);
         }
         self.on_offer(now, node, known, offer);
+        self.upkeep.stays(node);
         // First, since the other would ping it again.
         self.on_bootnode_answered(now, node);
         self.on_former_answered(now, node);
@@ -208,6 +210,9 @@ impl<C: Contacts> Engine<C> {
             Offer::Replacement => self.proofs.put(node, known, self.config.max_proofs),
             Offer::Refused(refusal) => {
                 self.proofs.put(node, known, self.config.max_proofs);
+                if refusal == Refusal::OtherEndpoint {
+                    self.on_seen_elsewhere(now, node);
+                }
                 if let Refusal::BucketSubnet | Refusal::TableSubnet = refusal {
                     self.on_network_refused(now, node);
                 }
@@ -377,6 +382,7 @@ impl<C: Contacts> Engine<C> {
                 self.on_place_free(now, promoted);
             }
         }
+        self.follow_to_new_endpoint(now, node);
         for command in self.take_pings_wanted(node) {
             self.reply(command, Reply::Failed(error));
         }

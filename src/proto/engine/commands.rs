@@ -1,6 +1,6 @@
 //! Commands for one node, PING and record; those for lookups are with the lookups.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::bond::Why;
 use super::errands::Goal;
@@ -45,7 +45,13 @@ impl<C: Contacts> Engine<C> {
         if contact.key == *self.local_key() {
             return Err(CommandError::Itself);
         }
-        let (ip, port) = (contact.endpoint.ip, contact.endpoint.udp);
+        self.check_reachable(contact.endpoint.udp_addr())?;
+        self.contacts.intern(contact).ok_or(CommandError::Busy)
+    }
+
+    /// Whether an address can be sent to.
+    pub(super) fn check_reachable(&self, addr: SocketAddr) -> Result<(), CommandError> {
+        let (ip, port) = (addr.ip(), addr.port());
         let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
         if port == 0 || ip.is_unspecified() || ip.is_multicast() || broadcast {
             return Err(CommandError::Unreachable);
@@ -53,7 +59,7 @@ impl<C: Contacts> Engine<C> {
         if !reaches(self.local.node.bound.ip(), ip) {
             return Err(CommandError::OtherFamily);
         }
-        self.contacts.intern(contact).ok_or(CommandError::Busy)
+        Ok(())
     }
 
     pub(super) fn reply(&mut self, command: CommandId, reply: Reply) {

@@ -20,9 +20,9 @@ use crate::proto::wire::{
 pub(super) const MAX_NEIGHBOURS: usize = 16;
 
 /// A message with what the packet around it tells.
-struct From {
-    addr: SocketAddr,
-    contact: Contact,
+pub(super) struct From {
+    pub(super) addr: SocketAddr,
+    pub(super) contact: Contact,
     hash: Hash,
 }
 
@@ -68,6 +68,7 @@ impl<C: Contacts> Engine<C> {
         // Where a crowd lives, finding out who it is is cheaper than asking about each.
         let mut known = self.contacts.at(addr).take(MAX_NEIGHBOURS + 1);
         self.requests.at(addr).any(|(_, request)| matches!(request.asked, Asked::Ping { .. }))
+            || self.knocks.is_at(addr)
             || known.by_ref().take(MAX_NEIGHBOURS).any(|node| self.has_proved(now, node))
             || known.next().is_some()
     }
@@ -84,6 +85,7 @@ impl<C: Contacts> Engine<C> {
     pub fn handle_message(&mut self, now: Time, from: SocketAddr, opened: Opened) -> Result<(), Dropped> {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         if opened.sender == *self.local_key() {
+            self.on_knock_returned(now, from, &opened.hash);
             return Err(self.count_dropped(Dropped::FromSelf));
         }
         // Packets wait between screening and here when other threads open them; a message may come with none at all.
@@ -145,7 +147,10 @@ impl<C: Contacts> Engine<C> {
             .at(from.addr)
             .find(|(_, r)| matches!(r.asked, Asked::Ping { .. }) && r.hash == Some(pong.ping_hash))
             .map(|(id, request)| (id, request.node));
-        let Some((id, node)) = awaited else { return Err(Dropped::Unsolicited) };
+        let Some((id, node)) = awaited else {
+            let knocked = self.knocks.awaits(from.addr, &pong.ping_hash);
+            return if knocked { self.on_knock_answered(now, from, pong) } else { Err(Dropped::Unsolicited) };
+        };
         if *self.contacts.key(node) != from.contact.key {
             // The hash was right, so this is no forger: another node lives at the address now.
             self.fail_request(now, id, CommandError::OtherNode);
@@ -314,7 +319,7 @@ impl<C: Contacts> Engine<C> {
     }
 
     fn awaits_hash(&self, from: SocketAddr, hash: &Hash) -> bool {
-        self.requests.at(from).any(|(_, request)| request.hash.as_ref() == Some(hash))
+        self.requests.at(from).any(|(_, request)| request.hash.as_ref() == Some(hash)) || self.knocks.awaits(from, hash)
     }
 
     /// Expirations are unsigned on the wire; geth's suite sends negative ones, which are in the past.

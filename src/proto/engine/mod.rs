@@ -60,6 +60,7 @@ use self::alarms::Alarms;
 pub use self::counters::{Counters, Dropped};
 use self::errands::{ErrandId, Errands, LookupId, Stage};
 use self::former::Former;
+use self::knocks::{Knocks, MAX_KNOCKS};
 use self::local::Local;
 pub use self::local::{LocalKey, LocalNode};
 pub use self::output::{
@@ -75,7 +76,7 @@ use self::upkeep::Upkeep;
 use self::votes::Votes;
 use crate::proto::config::{Config, ConfigError, EXPIRATION_SECS};
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::{Contact, NodeId, PublicKey, Record, RecordContent, RecordError};
+use crate::proto::identity::{Contact, IdPrefix, NodeId, PublicKey, Record, RecordContent, RecordError};
 use crate::proto::table::{Entry, Offer, Proof, Refusal, Table};
 use crate::proto::time::{Deadlines, Time};
 use crate::proto::wire::{self, Hash, Message, Neighbors, NodeEntry};
@@ -123,6 +124,8 @@ enum Timer {
     Refresh,
     /// Former members are tried.
     Former,
+    /// Nobody has answered at an address so far.
+    Knock(SocketAddr),
 }
 
 /// One discv4 node. See the [module documentation](self) for the contract.
@@ -140,6 +143,7 @@ pub struct Engine<C> {
     errands: Errands,
     /// Commands that wait for the PONG of a node, with the bound of requests.
     pings_wanted: Vec<(NodeRef, CommandId)>,
+    knocks: Knocks,
     lookups: BTreeMap<LookupId, Task>,
     lookup_serial: u64,
     /// Lookups whose state has changed since they were last driven.
@@ -200,6 +204,7 @@ impl<C: Contacts> Engine<C> {
             requests: Requests::default(),
             errands: Errands::default(),
             pings_wanted: Vec::new(),
+            knocks: Knocks::default(),
             lookups: BTreeMap::new(),
             lookup_serial: 0,
             stirred: Vec::new(),
@@ -237,7 +242,9 @@ impl<C: Contacts> Engine<C> {
 
     /// Tells the engine the hash of a request that was sealed and is about to be sent.
     pub fn handle_sealed(&mut self, request: RequestId, hash: Hash) {
-        if let Some(request) = self.requests.get_mut(request) {
+        if !self.knocks.sealed(request, hash)
+            && let Some(request) = self.requests.get_mut(request)
+        {
             request.hash = Some(hash);
         }
     }
@@ -256,6 +263,7 @@ impl<C: Contacts> Engine<C> {
                 Timer::Bootnodes => self.on_bootnodes_due(now),
                 Timer::Refresh => self.on_refresh_due(now),
                 Timer::Former => self.on_former_due(now),
+                Timer::Knock(addr) => self.on_knock_due(now, addr),
             }
         }
         self.settle(now);
@@ -326,6 +334,30 @@ impl<C: Contacts> Engine<C> {
         let added = self.add_waiting_contact(now, contact);
         self.settle(now);
         added
+    }
+
+    /// Adds an address that is tried until a node answers there, with an ID that begins like this where it is pinned, and
+    /// again whenever the table is empty.
+    ///
+    /// # Errors
+    /// When it cannot be sent to, or there are too many.
+    pub fn add_address(&mut self, now: Time, addr: SocketAddr, pin: Option<IdPrefix>) -> Result<(), CommandError> {
+        let added = self.add_waiting_address(now, addr, pin);
+        self.settle(now);
+        added
+    }
+
+    /// Tries a contact no longer. If it is a member of the table it stays one.
+    pub fn remove_bootnode(&mut self, contact: &Contact) {
+        if let Some(node) = self.contacts.find(&contact.key, contact.endpoint.udp_addr()) {
+            self.forget_bootnodes(|named, address| address.is_none() && named == Some(node));
+        }
+    }
+
+    /// Tries an address no longer. If the node there is a member of the table it stays one.
+    pub fn remove_address(&mut self, addr: SocketAddr) {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        self.forget_bootnodes(|_, address| address == Some(addr));
     }
 
     /// Grants proofs on both sides, as if the node and we had pinged one another that long ago, and offers it to the table
@@ -402,12 +434,12 @@ impl<C: Contacts> Engine<C> {
 
     /// How many contacts are configured.
     pub fn bootnodes(&self) -> usize {
-        self.upkeep.bootnodes().count()
+        self.upkeep.sizes()[0]
     }
 
     /// Requests, errands and lookups under way: nothing else waits for the network.
     pub fn under_way(&self) -> (usize, usize, usize) {
-        (self.requests.len(), self.errands.len(), self.lookups.len())
+        (self.requests.len() + self.knocks.len(), self.errands.len(), self.lookups.len())
     }
 
     /// Whether a node has proved its endpoint to us, not too long ago.
@@ -430,6 +462,7 @@ impl<C: Contacts> Engine<C> {
         assert!(self.lookups.len() <= config.lookup.max_lookups);
         assert!(self.proofs.len() <= 2 * config.max_proofs);
         assert!(self.pings_wanted.len() <= config.requests.max_pending);
+        assert!(self.knocks.len() <= MAX_KNOCKS && self.knocks.wanted() <= config.requests.max_pending);
         assert!(self.quiet.len() <= MAX_QUIET);
         assert!(self.votes.len() <= config.votes.max_votes);
         assert!(self.records.len() <= self.table.len(), "records are kept of members only");

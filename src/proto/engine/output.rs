@@ -214,6 +214,13 @@ pub enum Event {
     },
     /// Our own record has changed.
     LocalRecord(Arc<Record>),
+    /// At an address where a certain node was expected another one has answered, and is not taken for it.
+    OtherNode {
+        /// The address.
+        addr: SocketAddr,
+        /// Who answered.
+        id: NodeId,
+    },
     /// Something that the operator should know of.
     Alarm(Alarm),
 }

@@ -63,6 +63,13 @@ impl Proofs {
         self.old.remove(node);
     }
 
+    /// Forgets that anybody has a proof of us.
+    pub(super) fn forget_endorsements(&mut self) {
+        for (_, known) in self.young.0.iter_mut().chain(&mut self.old.0) {
+            known.endorsed = Secs::NEVER;
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.young.0.len() + self.old.0.len()
     }

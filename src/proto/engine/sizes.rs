@@ -3,9 +3,12 @@
 use std::mem::size_of;
 
 use super::errands::Errand;
+use super::knocks::MAX_KNOCKS;
 use super::output::Step;
 use super::requests::Request;
 use super::search::Task;
+use super::upkeep::Bootnode;
+use super::upkeep::renewal::MAX_MOVING;
 use super::{Engine, MAX_QUIET, MAX_SPARE};
 use crate::proto::config::{BUCKETS, MAX_PATHS};
 use crate::proto::contacts::Contacts;
@@ -48,6 +51,8 @@ impl<C: Contacts> Engine<C> {
             size("requests", self.requests.len(), pending, size_of::<Request>() + 96),
             size("errands", self.errands.len(), pending, size_of::<Errand>() + 64),
             size("commands that wait for a PONG", self.pings_wanted.len(), pending, 16),
+            size("addresses knocked at", self.knocks.len(), MAX_KNOCKS, 128),
+            size("commands that wait for an address", self.knocks.wanted(), pending, 80),
             size("lookups", self.lookups.len(), config.lookup.max_lookups, size_of::<Task>() + lookup),
             size("candidates of a path", candidates, config.lookup.max_candidates, size_of::<Candidate>()),
             size("strangers left in peace", self.quiet.len(), MAX_QUIET, 40),
@@ -56,11 +61,13 @@ impl<C: Contacts> Engine<C> {
             size("former members", self.former.len(), config.refresh.max_former, 4),
             size("spare lists of nodes", self.spare.len(), MAX_SPARE, Neighbors::MAX_SENT * size_of::<NodeEntry>()),
         ];
-        let [bootnodes, hints, hint_pings] = self.upkeep.sizes();
+        let [bootnodes, hints, hint_pings, renewals, moving] = self.upkeep.sizes();
         sizes.extend([
-            size("configured contacts", bootnodes, config.refresh.max_bootnodes, 48),
+            size("configured contacts", bootnodes, config.refresh.max_bootnodes, size_of::<Bootnode>()),
             size("hints", hints, config.lookup.max_hints, 8),
             size("hints under way", hint_pings, config.lookup.max_hint_pings, 4),
+            size("members to be asked anew", renewals, members, 4),
+            size("members that may have moved", moving, MAX_MOVING, 8),
         ]);
         sizes.extend(self.contacts.size().map(|(holds, bound)| size("contacts", holds, bound, 350)));
         let (sources, bound) = self.admission.sources(&config.limits);

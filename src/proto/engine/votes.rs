@@ -41,6 +41,11 @@ impl Votes {
         (agreed >= config.quorum && 2 * agreed > votes).then_some(seen)
     }
 
+    /// Forgets all: they were about another address.
+    pub(super) fn forget(&mut self) {
+        self.by_voter.clear();
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_voter.len()
     }

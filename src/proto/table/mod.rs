@@ -26,7 +26,7 @@ use self::subnets::{Subnets, limits};
 use crate::proto::config::{BUCKETS, K, TableConfig};
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::identity::NodeId;
-use crate::proto::time::Time;
+use crate::proto::time::{Secs, Time};
 
 /// The nodes of the table nearest to a target, nearest first.
 pub type Closest = ArrayVec<NodeRef, K>;
@@ -268,7 +268,16 @@ impl Table {
 
     /// Forgets that the node has a proof of us: it did not answer as one that has.
     pub fn forget_endorsement(&mut self, node: NodeRef, contacts: &impl Contacts) -> bool {
-        self.update(node, contacts, |entry| entry.endorsed = crate::proto::time::Secs::NEVER)
+        self.update(node, contacts, |entry| entry.endorsed = Secs::NEVER)
+    }
+
+    /// Forgets that anybody has a proof of us.
+    pub fn forget_endorsements(&mut self) {
+        for bucket in &mut self.buckets {
+            for entry in bucket.entries.iter_mut().chain(&mut bucket.replacements) {
+                entry.endorsed = Secs::NEVER;
+            }
+        }
     }
 
     /// Counts a member as one that has passed many checks.

@@ -19,9 +19,9 @@ pub const MAX_PACKET_LEN: usize = 1280;
 
 /// The longest NEIGHBORS that we read when we asked for it, in bytes.
 ///
-/// ethereumjs puts 16 nodes into one packet, which makes 1,373 bytes with IPv4 addresses. With IPv6 it is
-/// 16 * 91 + 109 = 1,565.
-pub const MAX_NEIGHBORS_LEN: usize = 1565;
+/// ethereumjs puts 16 nodes into one packet, which makes 1,373 bytes with IPv4 addresses. With IPv6, and an expiration of
+/// eight bytes, it is 16 * 91 + 113 = 1,569.
+pub const MAX_NEIGHBORS_LEN: usize = 1569;
 
 /// What is wrong with a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

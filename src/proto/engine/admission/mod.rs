@@ -115,7 +115,7 @@ impl<C: Contacts> Engine<C> {
     }
 
     fn try_admit(&mut self, now: Time, from: SocketAddr) -> Result<(), Dropped> {
-        if self.requests.answered_by(from, ANSWERS) {
+        if self.requests.answered_by(from, ANSWERS) || self.knocks.answered_by(from, ANSWERS) {
             return Ok(());
         }
         if self.is_limited(from.ip()) {
@@ -136,7 +136,7 @@ impl<C: Contacts> Engine<C> {
     /// What the source of a datagram has done to be served before others.
     pub fn standing(&self, now: Time, from: SocketAddr) -> Standing {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let asked = || self.requests.at(from).any(|(_, request)| !request.asked.is_back());
+        let asked = || self.requests.at(from).any(|(_, request)| !request.asked.is_back()) || self.knocks.is_at(from);
         let proved =
             || self.contacts.at(from).take(super::inbound::MAX_NEIGHBOURS).any(|node| self.has_proved(now, node));
         if asked() || proved() { Standing::Known } else { Standing::Stranger }

@@ -7,20 +7,24 @@ use super::net::*;
 use crate::proto::config::{BUCKETS, Config};
 use crate::proto::contacts::OwnContacts;
 use crate::proto::contacts::testing::ChosenIds;
-use crate::proto::engine::{Clock, Command, Engine, LocalKey, LocalNode, Size};
+use crate::proto::engine::{Clock, Command, CommandError, Engine, LocalKey, LocalNode, Reply, Size};
 use crate::proto::identity::{NodeId, PublicKey, RecordContent};
 use crate::proto::time::Time;
-use crate::proto::wire::{Message, Neighbors};
+use crate::proto::wire::{Message, MessageKind, Neighbors};
 
 /// What is driven to its bound here.
-pub(super) const HERE: [&str; 7] = [
+pub(super) const HERE: [&str; 11] = [
     "members",
     "replacements",
     "errands",
     "commands that wait for a PONG",
+    "addresses knocked at",
+    "commands that wait for an address",
     "strangers left in peace",
     "records",
     "spare lists of nodes",
+    "members to be asked anew",
+    "members that may have moved",
 ];
 
 fn size(sizes: &[Size], what: &str) -> (usize, usize) {
@@ -67,6 +71,9 @@ fn a_table_is_full_when_each_bucket_is() {
     assert_eq!(size(&engine.sizes(), "members"), (1 + 2 + 4 + 8 + 252 * 16, 4047));
     assert_eq!(size(&engine.sizes(), "replacements"), (251 * 10, 2510));
     engine.assert_invariants(clock.now + secs(0));
+    engine.renew(clock.now);
+    engine.renew(clock.now);
+    assert_eq!(size(&engine.sizes(), "members to be asked anew"), (4047, 4047));
 }
 
 #[test]
@@ -146,4 +153,53 @@ fn the_document_names_each_bound() {
         .filter(|row| !document.contains(row))
         .collect();
     assert!(rows.is_empty(), "docs/limits.md lacks rows that begin with (bound, kB at the bound)\n{}", rows.join("\n"));
+}
+
+#[test]
+fn knocks_and_commands_beyond_the_bound_are_turned_away() {
+    let mut net = Net::alone(Config::default());
+    let at = |n: u16| addr(&format!("10.0.{}.{}:30303", 1 + n / 200, 1 + n % 200));
+    let knock = |net: &mut Net, n| net.command(0, Command::PingAddress(at(n), None));
+    for n in 0..1024 {
+        net.input(0, |engine, now| engine.add_address(now, at(n), None)).unwrap();
+    }
+    at_bound(&net, "addresses knocked at");
+    assert_eq!(net.input(0, |engine, now| engine.add_address(now, at(1024), None)), Err(CommandError::Busy));
+    let beyond = knock(&mut net, 1025);
+    assert_eq!(net.reply(0, beyond), Reply::Failed(CommandError::Busy));
+    for n in 0..4096 {
+        knock(&mut net, n % 1024);
+    }
+    at_bound(&net, "commands that wait for an address");
+    let beyond = knock(&mut net, 0);
+    assert_eq!(net.reply(0, beyond), Reply::Failed(CommandError::Busy));
+    net.run(ms(1100));
+    assert_eq!(size(&net.engine(0).sizes(), "addresses knocked at").0, 0);
+    assert_eq!(size(&net.engine(0).sizes(), "commands that wait for an address").0, 0);
+}
+
+#[test]
+fn members_that_all_seem_to_move_are_remembered_up_to_the_bound() {
+    let mut net = Net::alone(passive());
+    for network in ["127.0.1", "127.0.2"] {
+        let peers: Vec<usize> =
+            (0..200_u8).map(|n| net.peer(u64::from(n) + 2, addr(&format!("{network}.{n}:30303")))).collect();
+        for &peer in &peers {
+            net.send_ping(peer);
+        }
+        net.run(2 * DELAY);
+        for &peer in &peers {
+            let ping = net.claim_all(peer).into_iter().find(|got| got.message.kind() == MessageKind::Ping);
+            net.send_pong(peer, ping.expect("strangers are pinged").hash);
+        }
+        net.run(DELAY);
+        assert!(net.engine(0).table().len() > 64);
+    }
+    at_bound(&net, "members that may have moved");
+    // They answer at both addresses, or at none.
+    net.run(secs(2));
+    assert_eq!(size(&net.engine(0).sizes(), "members that may have moved").0, 0);
+    for peer in 0..400 {
+        net.claim_all(peer);
+    }
 }

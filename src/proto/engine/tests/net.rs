@@ -209,6 +209,18 @@ impl Net {
         self.nodes[at].wake = Time::NEVER;
     }
 
+    /// Its address is free for another one.
+    pub(super) fn move_out(&mut self, at: usize) {
+        self.parties.remove(&self.nodes[at].addr);
+    }
+
+    /// It is reached at another address from now on, and no longer where it was.
+    pub(super) fn relocate(&mut self, at: usize, addr: SocketAddr) {
+        self.move_out(at);
+        self.nodes[at].addr = addr;
+        assert_eq!(self.parties.insert(addr, Party::Node(at)), None, "the address is taken");
+    }
+
     pub(super) fn engine(&self, at: usize) -> &Engine<OwnContacts> {
         self.nodes[at].engine.as_ref().unwrap()
     }

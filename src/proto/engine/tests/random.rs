@@ -14,7 +14,7 @@ use crate::proto::config::{Config, LimitConfig, Rate};
 use crate::proto::contacts::{Contacts, OwnContacts};
 use crate::proto::crypto::keccak256;
 use crate::proto::engine::{Clock, Command, CommandId, Dropped, Engine, Event, LocalNode, Output, Reply, Size};
-use crate::proto::identity::{Contact, NodeKey, PublicKey, Record, RecordContent};
+use crate::proto::identity::{Contact, IdPrefix, NodeKey, PublicKey, Record, RecordContent};
 use crate::proto::time::Time;
 use crate::proto::wire::{
     self, EnrRequest, EnrResponse, FindNode, Hash, Message, MessageKind, Neighbors, NodeEntry, Ping, Pong, WireEndpoint,
@@ -37,7 +37,7 @@ fn small() -> Config {
     config.lookup.max_candidates = 6;
     config.lookup.max_queries = 8;
     config.lookup.max_time = secs(3);
-    config.lookup.max_hints = 3;
+    config.lookup.max_hints = 2;
     config.lookup.max_hint_pings = 2;
     config.refresh.max_bootnodes = 4;
     config.refresh.max_former = 2;
@@ -168,6 +168,10 @@ impl World {
         contact
     }
 
+    fn pin(&mut self, contact: &Contact) -> Option<IdPrefix> {
+        self.rng.random_bool(0.5).then(|| contact.id().into())
+    }
+
     fn expiration(&mut self) -> u64 {
         let unix = self.engine.unix_secs(self.now);
         match self.rng.random_range(0..30) {
@@ -269,8 +273,9 @@ impl World {
             70..74 => self.junk(),
             74..80 => {
                 let contact = self.contact();
-                let command = match self.rng.random_range(0..5) {
+                let command = match self.rng.random_range(0..6) {
                     0 => Command::Ping(contact),
+                    5 => Command::PingAddress(contact.endpoint.udp_addr(), self.pin(&contact)),
                     1 | 2 => Command::RequestRecord(contact),
                     _ => Command::Lookup { target: contact.key, until_found: self.rng.random_bool(0.5), paths: None },
                 };
@@ -284,7 +289,22 @@ impl World {
             80 => {
                 let contact = self.contact();
                 self.allowed.insert(contact.endpoint.udp_addr());
-                let result = self.engine.add_bootnode(self.now, &contact);
+                let addr = contact.endpoint.udp_addr();
+                let result = match self.rng.random_range(0..12) {
+                    0..4 => {
+                        let pin = self.pin(&contact);
+                        self.engine.add_address(self.now, addr, pin)
+                    }
+                    4 => {
+                        self.engine.remove_address(addr);
+                        Ok(())
+                    }
+                    5 => {
+                        self.engine.remove_bootnode(&contact);
+                        Ok(())
+                    }
+                    _ => self.engine.add_bootnode(self.now, &contact),
+                };
                 self.seen.insert(format!("bootnode {result:?}"));
                 self.drain(None);
             }
@@ -490,6 +510,7 @@ fn kind_of_event(event: &Event) -> String {
         Event::LookupFinished { .. } => "event lookup".into(),
         Event::Contacts { any } => format!("event contacts {any}"),
         Event::LocalRecord(_) => "event local record".into(),
+        Event::OtherNode { .. } => "event other node".into(),
         Event::Alarm(_) => "event alarm".into(),
     }
 }
@@ -520,7 +541,7 @@ fn run(seed: u64, steps: usize) -> World {
 #[test]
 fn random_inputs_break_no_promise() {
     let mut seen = BTreeSet::new();
-    for seed in 0..10 {
+    for seed in 0..12 {
         let world = run(seed, 5000);
         assert_eq!(world.engine.pings_wanted.len(), 0);
         seen.extend(world.seen);
@@ -538,6 +559,7 @@ fn random_inputs_break_no_promise() {
         "event contacts true",
         "event contacts false",
         "event local record",
+        "event other node",
         "reply lookup",
         "reply ping",
         "reply record",

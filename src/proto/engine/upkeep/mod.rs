@@ -1,8 +1,10 @@
 //! What the engine does of its own accord: checking members, refreshing the table, and finding a network at all.
 
 mod refresh;
+pub(super) mod renewal;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -11,14 +13,17 @@ use super::bond::Why;
 use super::{CommandError, Engine, Event, Origin, Removal, Timer};
 use crate::proto::config::Config;
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::{Contact, NodeId};
+use crate::proto::identity::{Contact, IdPrefix, NodeId};
 use crate::proto::table::Opening;
 use crate::proto::time::Time;
 
 /// A configured contact.
 #[derive(Clone, Debug)]
-struct Bootnode {
-    node: NodeRef,
+pub(super) struct Bootnode {
+    /// `None` when only an address is given, and nobody has answered there.
+    node: Option<NodeRef>,
+    /// What is given when the key is not: where to knock, and who is meant.
+    address: Option<(SocketAddr, Option<IdPrefix>)>,
     /// When it is tried next; `Time::NEVER` while a PING is out or after it has answered.
     next_try: Time,
     last_try: Time,
@@ -42,6 +47,10 @@ pub(super) struct Upkeep {
     /// Members that came in since the last refresh.
     gained: u32,
     checks_at: Option<Time>,
+    /// Members that are to be asked before any other is due.
+    renewals: Vec<NodeRef>,
+    /// Members that have proved themselves at another endpoint, and may have left the one that we have: old and new.
+    moving: Vec<(NodeRef, NodeRef)>,
     rechecks: BTreeMap<NodeRef, Time>,
     connected: bool,
 }
@@ -58,7 +67,11 @@ type Place = (u16, u8);
 
 impl Upkeep {
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
-        self.bootnodes().chain(self.hints.iter().map(|(node, _)| *node)).chain(self.hinted.iter().copied())
+        self.bootnodes()
+            .chain(self.hints.iter().map(|(node, _)| *node))
+            .chain(self.hinted.iter().copied())
+            .chain(self.renewals.iter().copied())
+            .chain(self.moving.iter().flat_map(|&(old, new)| [old, new]))
     }
 
     /// There is one member more than before.
@@ -72,12 +85,13 @@ impl Upkeep {
     }
 
     pub(super) fn bootnodes(&self) -> impl Iterator<Item = NodeRef> {
-        self.bootnodes.iter().map(|bootnode| bootnode.node)
+        self.bootnodes.iter().filter_map(|bootnode| bootnode.node)
     }
 
-    /// How much there is of what has a bound: bootnodes, hints, and their PINGs.
-    pub(super) fn sizes(&self) -> [usize; 3] {
-        [self.bootnodes.len(), self.hints.len(), self.hinted.len()]
+    /// How much there is of what has a bound: bootnodes, hints, their PINGs, members to be asked anew, and those that may
+    /// have moved.
+    pub(super) fn sizes(&self) -> [usize; 5] {
+        [self.bootnodes.len(), self.hints.len(), self.hinted.len(), self.renewals.len(), self.moving.len()]
     }
 
     pub(super) fn assert_bounds(&self, config: &Config) {
@@ -185,13 +199,16 @@ impl<C: Contacts> Engine<C> {
         self.upkeep.checks_at = None;
         let mut due = Vec::new();
         let mut next = self.table.due_checks(now, &self.config.table, |node| due.push(node));
-        let mut started = 0;
+        let mut started = self.ping_renewals(now);
+        if !self.upkeep.renewals.is_empty() {
+            next = next.min(now + NEXT_CHECKS);
+        }
         for node in due {
             let addr = self.contacts.endpoint(node).udp_addr();
             if self.requests.ping_to(node, addr).is_some() {
                 continue;
             }
-            if started == CHECKS_AT_ONCE {
+            if started >= CHECKS_AT_ONCE {
                 next = next.min(now + NEXT_CHECKS);
                 break;
             }
@@ -329,16 +346,47 @@ impl<C: Contacts> Engine<C> {
 impl<C: Contacts> Engine<C> {
     pub(super) fn add_waiting_contact(&mut self, now: Time, contact: &Contact) -> Result<(), CommandError> {
         let node = self.reachable(contact)?;
-        if self.upkeep.bootnodes().any(|known| known == node) {
+        // A node that was found at an address is not named there.
+        if self.upkeep.bootnodes.iter().any(|known| known.address.is_none() && known.node == Some(node)) {
             return Ok(());
         }
+        self.add_waiting(now, Some(node), None)
+    }
+
+    pub(super) fn add_waiting_address(
+        &mut self,
+        now: Time,
+        addr: SocketAddr,
+        pin: Option<IdPrefix>,
+    ) -> Result<(), CommandError> {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        self.check_reachable(addr)?;
+        if self.upkeep.bootnodes.iter().any(|known| known.address == Some((addr, pin))) {
+            return Ok(());
+        }
+        self.add_waiting(now, None, Some((addr, pin)))
+    }
+
+    fn add_waiting(
+        &mut self,
+        now: Time,
+        node: Option<NodeRef>,
+        address: Option<(SocketAddr, Option<IdPrefix>)>,
+    ) -> Result<(), CommandError> {
         if self.upkeep.bootnodes.len() >= self.config.refresh.max_bootnodes {
             return Err(CommandError::Busy);
         }
         let backoff = self.config.refresh.retry_min;
-        self.upkeep.bootnodes.push(Bootnode { node, next_try: now, last_try: Time::ZERO, backoff, heard: false });
+        let bootnode = Bootnode { node, address, next_try: now, last_try: Time::ZERO, backoff, heard: false };
+        self.upkeep.bootnodes.push(bootnode);
         self.on_bootnodes_due(now);
         Ok(())
+    }
+
+    /// Forgets the configured contacts of which this is true, told the node and the address that is given in its stead.
+    pub(super) fn forget_bootnodes(&mut self, which: impl Fn(Option<NodeRef>, Option<SocketAddr>) -> bool) {
+        self.upkeep.bootnodes.retain(|known| !which(known.node, known.address.map(|(addr, _)| addr)));
+        self.arm_bootnodes();
     }
 
     pub(super) fn on_bootnodes_due(&mut self, now: Time) {
@@ -350,11 +398,17 @@ impl<C: Contacts> Engine<C> {
             if bootnode.next_try > now {
                 continue;
             }
-            let (node, backoff) = (bootnode.node, bootnode.backoff);
+            let (node, address, backoff) = (bootnode.node, bootnode.address, bootnode.backoff);
             bootnode.next_try = Time::NEVER;
             bootnode.last_try = now;
-            if !self.ping(now, node, Why::Told) {
-                self.upkeep.bootnodes[at].next_try = now + backoff;
+            let tried = match (address, node) {
+                (Some((addr, _)), _) => self.knock(now, addr),
+                (None, Some(node)) => self.ping(now, node, Why::Told),
+                (None, None) => true,
+            };
+            // What is tried may end at once, and others with it.
+            if !tried && let Some(bootnode) = self.upkeep.bootnodes.get_mut(at) {
+                bootnode.next_try = now + backoff;
             }
         }
         self.arm_bootnodes();
@@ -362,15 +416,16 @@ impl<C: Contacts> Engine<C> {
 
     pub(super) fn on_bootnode_answered(&mut self, now: Time, node: NodeRef) {
         let backoff = self.config.refresh.retry_min;
-        if let Some(bootnode) = self.bootnode_mut(node) {
+        let mut first = false;
+        for bootnode in self.upkeep.bootnodes.iter_mut().filter(|bootnode| bootnode.node == Some(node)) {
             bootnode.next_try = Time::NEVER;
             bootnode.last_try = now;
             bootnode.backoff = backoff;
-            let first = !std::mem::replace(&mut bootnode.heard, true);
+            first |= !std::mem::replace(&mut bootnode.heard, true);
+        }
+        if first {
             self.arm_bootnodes();
-            if first {
-                self.look_around_at(now, node);
-            }
+            self.look_around_at(now, node);
         }
     }
 
@@ -389,12 +444,49 @@ impl<C: Contacts> Engine<C> {
     }
 
     pub(super) fn on_bootnode_silent(&mut self, now: Time, node: NodeRef) {
+        self.wait_for_bootnodes(now, |bootnode| bootnode.node == Some(node));
+    }
+
+    /// Nobody has answered at an address, or somebody whom the pin of a contact rules out. Says whether any contact of this
+    /// address, with a pin of which that is true, goes on waiting.
+    pub(super) fn on_address_silent(
+        &mut self,
+        now: Time,
+        addr: SocketAddr,
+        which: impl Fn(&Option<IdPrefix>) -> bool,
+    ) -> bool {
+        self.wait_for_bootnodes(now, |bootnode| bootnode.address.is_some_and(|(at, pin)| at == addr && which(&pin)))
+    }
+
+    fn wait_for_bootnodes(&mut self, now: Time, which: impl Fn(&Bootnode) -> bool) -> bool {
         let longest = self.config.refresh.retry_max;
-        if let Some(bootnode) = self.bootnode_mut(node) {
+        let mut any = false;
+        for bootnode in self.upkeep.bootnodes.iter_mut().filter(|bootnode| which(bootnode)) {
             bootnode.next_try = now + bootnode.backoff;
             bootnode.backoff = (bootnode.backoff * 2).min(longest);
+            any = true;
+        }
+        if any {
             self.arm_bootnodes();
         }
+        any
+    }
+
+    /// Notes who is at an address, in the contacts of it whose pin permits. Says whether there are any.
+    pub(super) fn name_bootnodes(
+        &mut self,
+        addr: SocketAddr,
+        node: Option<NodeRef>,
+        meant: impl Fn(&Option<IdPrefix>) -> bool,
+    ) -> bool {
+        let mut any = false;
+        for bootnode in &mut self.upkeep.bootnodes {
+            if bootnode.address.is_some_and(|(at, pin)| at == addr && meant(&pin)) {
+                bootnode.node = node.or(bootnode.node);
+                any = true;
+            }
+        }
+        any
     }
 
     /// Somebody new has answered, so the network is there: contacts that were silent are tried at once. A try takes a
@@ -406,10 +498,6 @@ impl<C: Contacts> Engine<C> {
             bootnode.next_try = bootnode.next_try.min(bootnode.last_try + shortest);
         }
         self.on_bootnodes_due(now);
-    }
-
-    fn bootnode_mut(&mut self, node: NodeRef) -> Option<&mut Bootnode> {
-        self.upkeep.bootnodes.iter_mut().find(|bootnode| bootnode.node == node)
     }
 
     fn arm_bootnodes(&mut self) {

@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom;
 
 use crate::proto::contacts::{Contacts, NodeRef};
 use crate::proto::engine::bond::Why;
-use crate::proto::engine::upkeep::Place;
+use crate::proto::engine::upkeep::{Bootnode, Place};
 use crate::proto::engine::{Engine, Origin, Timer};
 use crate::proto::identity::PublicKey;
 use crate::proto::table::Opening;
@@ -37,7 +37,8 @@ impl<C: Contacts> Engine<C> {
         let own = *self.local_key();
         let mut started = self.start_lookup(now, own, Origin::Itself).is_some();
         let bootnode = self.upkeep.bootnodes.choose(&mut self.rng).cloned();
-        let mut through = bootnode.as_ref().filter(|bootnode| bootnode.heard && self.is_young(now)).map(|b| b.node);
+        let mut through =
+            bootnode.as_ref().filter(|bootnode| bootnode.heard && self.is_young(now)).and_then(|b| b.node);
         for target in self.refresh_targets(now) {
             // Whoever came first may have filled the table with his own, who name one another. The bootnode was chosen.
             started |= match through.take() {
@@ -50,8 +51,14 @@ impl<C: Contacts> Engine<C> {
             self.set_refresh(Some(now + self.config.refresh.min));
         }
         // The halves of a network that was split find each other again through bootnodes that all know.
-        if let Some(bootnode) = bootnode {
-            self.ping(now, bootnode.node, Why::Told);
+        match bootnode {
+            Some(Bootnode { node: Some(node), .. }) => {
+                self.ping(now, node, Why::Told);
+            }
+            Some(Bootnode { address: Some((addr, _)), .. }) => {
+                self.knock(now, addr);
+            }
+            _ => {}
         }
     }
 

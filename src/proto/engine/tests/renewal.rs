@@ -1,0 +1,101 @@
+//! Proofs are renewed at once after a sleep or a move, not when the next check is due.
+
+use super::net::*;
+use super::upkeep::pings;
+use crate::proto::config::Config;
+use crate::proto::contacts::Contacts;
+use crate::proto::identity::Contact;
+use crate::proto::wire::MessageKind;
+
+/// Nodes that have known one another for an hour.
+fn network(count: u64) -> Net {
+    let mut net = Net::unsealed(1);
+    for n in 1..=count {
+        let node = net.add(n, addr(&format!("10.0.{n}.1:30303")), Config::default());
+        if n > 1 {
+            let first = net.contact(0);
+            net.bootnode(node, first);
+        }
+    }
+    net.run(secs(3600));
+    net
+}
+
+fn knows(net: &Net, at: usize, contact: Contact) -> bool {
+    net.engine(at).table().entries().any(|(_, entry)| net.engine(at).contacts().contact(entry.node) == contact)
+}
+
+#[test]
+fn who_has_moved_is_known_at_its_new_address_as_soon_as_it_fails_to_answer_at_the_old_one() {
+    let mut net = network(5);
+    let old = net.contact(4);
+    net.relocate(4, addr("10.9.9.9:30303"));
+    let new = net.contact(4);
+    net.input(4, |engine, now| engine.renew(now));
+    net.run(ms(1100));
+    for at in 0..4 {
+        assert!(knows(&net, at, new) && !knows(&net, at, old), "node {at}");
+    }
+    assert_eq!(net.engine(4).table().len(), 4);
+    // And is answered there.
+    let asked = net.nodes[4].received.len();
+    let report = net.lookup(4, target(7));
+    assert_eq!(report.closest.iter().filter(|found| found.answered).count(), 4);
+    assert!(net.nodes[4].received[asked..].iter().any(|(_, _, kind)| *kind == MessageKind::Neighbors));
+}
+
+#[test]
+fn members_that_left_meanwhile_are_out_within_seconds() {
+    let mut net = network(5);
+    let gone = net.contact(2);
+    net.stop(2);
+    let asleep = net.now;
+    net.input(0, |engine, now| engine.renew(now));
+    while knows(&net, 0, gone) {
+        net.run(secs(1));
+        assert!(net.now.since(asleep) <= secs(30), "it is asked again and again, and given up");
+    }
+    assert!((1..5).filter(|at| *at != 2).all(|at| knows(&net, 0, net.contact(at))));
+}
+
+#[test]
+fn a_large_table_is_renewed_in_portions() {
+    let mut net = network(50);
+    let begun = net.now;
+    net.input(0, |engine, now| engine.renew(now));
+    net.run(ms(600));
+    let members = net.engine(0).table().len();
+    let sent = net.nodes[0].sent.iter().filter(|(at, _, kind)| *at >= begun && *kind == MessageKind::Ping);
+    let within = |millis| sent.clone().filter(|(at, ..)| at.since(begun) <= ms(millis)).count();
+    assert_eq!([1, 101, 201, 301].map(within), [16, 32, members, members]);
+}
+
+#[test]
+fn contacts_that_were_silent_are_tried_at_once() {
+    let mut net = Net::alone(Config::default());
+    let silent = contact(&key(2), addr("10.0.0.2:30303"));
+    net.bootnode(0, silent);
+    net.run(secs(600));
+    let tried = pings(&net, silent).len();
+    net.input(0, |engine, now| engine.renew(now));
+    let begun = net.now;
+    net.run(secs(10));
+    let again: Vec<u64> = pings(&net, silent)[tried..].iter().map(|at| at.since(begun).as_millis() as u64).collect();
+    assert_eq!(again, [0, 1250, 2750, 4750, 7750], "the waits begin anew");
+}
+
+#[test]
+fn who_answers_at_two_addresses_stays_where_it_is() {
+    let mut net = network(2);
+    let here = net.contact(1);
+    let there = addr("10.9.9.9:30303");
+    let begun = net.now;
+    for _ in 0..5 {
+        let ping = net.make_ping(there);
+        net.forge(&key(2), there, addr("10.0.1.1:30303"), &ping);
+        net.run(ms(20));
+        net.run(secs(2));
+    }
+    assert!(knows(&net, 0, here));
+    assert!(pings(&net, here).iter().filter(|at| **at >= begun).count() <= 6);
+}
