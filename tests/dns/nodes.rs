@@ -121,7 +121,7 @@ async fn a_tree_of_a_thousand_records_and_its_link_lead_to_the_nodes_that_live()
     let (server, hub) = (Server::start().await, start(1).await);
     let gone: Vec<Record> = (0..1000).map(record).collect();
     let alive = Tree::sign(2, "alive.example.org", 1, &[(*hub.local_record()).clone(), record(5)], &[]);
-    let tree = Tree::sign(1, "tree.example.org", 1, &gone, &[alive.url.clone()]);
+    let tree = Tree::sign(1, "tree.example.org", 1, &gone, std::slice::from_ref(&alive.url));
     server.publish(&tree).await;
     server.publish(&alive).await;
     finds(&server, &tree.url.to_string(), &hub).await;
@@ -226,7 +226,7 @@ async fn a_bootnode_that_moves_is_found_by_its_name() {
 #[tokio::test]
 async fn a_name_that_does_not_resolve_yet_is_asked_for_again() {
     let (server, hub) = (Server::start().await, start(1).await);
-    let contacts = [format!("boot.example.org:{}", port(&hub)), "dns:seed.example.org".to_owned()].map(parse);
+    let contacts = [format!("boot.example.org:{}", port(&hub)), "dns:nowhere.example.org".to_owned()].map(parse);
     let node = builder(3).dns_server(server.addr).bootnodes(contacts).start().await.expect("it starts");
     let mut events = node.events();
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -242,7 +242,7 @@ async fn a_contact_that_is_removed_is_tried_no_longer() {
     server.address("seed.example.org", Ipv4Addr::LOCALHOST, TTL).await;
     server.service("seed.example.org", 1, 1, port - 1, "boot.example.org").await;
     let node = builder(3).dns_server(server.addr).start().await.expect("it starts");
-    let enode = format!("enode://{}@boot.example.org:{port}", key(&node_of(7).await));
+    let enode = format!("enode://{}@boot.example.org:{port}", key(&start(7).await));
     for (contact, count) in [(enode, 1), (format!("127.0.0.1:{port}"), 1), (format!("dns:seed.example.org:{port}"), 2)]
     {
         let contact = parse(contact);
@@ -254,8 +254,4 @@ async fn a_contact_that_is_removed_is_tried_no_longer() {
         bootnodes(&node, 0).await;
         node.remove_bootnode(&contact).await.expect("it runs");
     }
-}
-
-async fn node_of(number: u8) -> Discovery {
-    start(number).await
 }

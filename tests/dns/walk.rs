@@ -84,7 +84,7 @@ fn a_thousand_nodes_and_two_trees_each_once() {
     // They link to one another, and share a hundred nodes.
     let other_url = Tree::sign(2, "b.example.org", 1, &[], &[]).url;
     let tree = Tree::sign(1, "a.example.org", 5, &records[..900], &[other_url]);
-    let other = Tree::sign(2, "b.example.org", 7, &records[800..], &[tree.url.clone()]);
+    let other = Tree::sign(2, "b.example.org", 7, &records[800..], std::slice::from_ref(&tree.url));
     let zone = zone(&[&tree, &other]);
     let mut walk = walk(&tree);
     let trip = go(&mut walk, &zone, Duration::ZERO, LONG);

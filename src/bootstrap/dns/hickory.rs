@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
@@ -39,7 +40,7 @@ const MAX_TEXTS: usize = 16;
 const MAX_SERVICES: usize = 16;
 
 #[derive(Clone)]
-pub(super) struct Hickory(TokioResolver);
+pub(super) struct Hickory(Arc<TokioResolver>);
 
 impl fmt::Debug for Hickory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,7 +73,7 @@ impl Hickory {
         options.negative_max_ttl = Some(ABSENCE_KEPT);
         // Entries of trees are longer than the 512 bytes that plain DNS has room for.
         options.edns0 = true;
-        builder.build().map(Self).map_err(|error| DnsError::Settings(error.to_string()))
+        builder.build().map(|resolver| Self(Arc::new(resolver))).map_err(|error| DnsError::Settings(error.to_string()))
     }
 
     pub(super) async fn addresses(&self, name: &str) -> Result<Answer<IpAddr>, DnsError> {

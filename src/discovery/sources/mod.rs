@@ -260,4 +260,28 @@ mod tests {
         assert_eq!(tried("::", &[v4, v6]), [v4, v6]);
         assert_eq!(tried("0.0.0.0", &[v6]), [v6], "and a warning tells that it cannot be");
     }
+
+    #[cfg(feature = "dns")]
+    #[tokio::test]
+    async fn no_more_sources_are_followed_than_the_bound() {
+        // Nobody answers there.
+        let silent = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (requests, _receiver) = mpsc::channel(1);
+        let (events, _) = broadcast::channel(1);
+        let bound = std::net::Ipv4Addr::LOCALHOST.into();
+        let sources = Sources::new(requests.downgrade(), events.downgrade(), bound, silent.local_addr().ok());
+        let seed = |number: usize| format!("dns:seed{number}.example.org").parse::<Bootnode>().unwrap();
+        let followed = || sources.running.lock().unwrap().len();
+        for number in 0..MAX_SOURCES + 10 {
+            sources.add(&seed(number));
+            // Once more is no further one.
+            sources.add(&seed(0));
+        }
+        assert_eq!(followed(), MAX_SOURCES);
+        sources.remove(&seed(0));
+        sources.remove(&seed(MAX_SOURCES));
+        assert_eq!(followed(), MAX_SOURCES - 1);
+        sources.add(&seed(MAX_SOURCES));
+        assert_eq!(followed(), MAX_SOURCES);
+    }
 }
