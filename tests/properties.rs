@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kadnode::bootstrap::{self, Bootnode};
-use kadnode::proto::identity::{Endpoint, Enode, Host, MAX_RECORD_LEN, NodeKey, PublicKey, Record, RecordContent};
+#[cfg(feature = "dns")]
+use kadnode::bootstrap::dns::{Entry, Hash, Root, TreeUrl};
+use kadnode::bootstrap::{self, Address, Bootnode};
+use kadnode::proto::identity::{
+    Endpoint, Enode, Host, IdPrefix, MAX_RECORD_LEN, NodeKey, PublicKey, Record, RecordContent,
+};
 use kadnode::proto::wire::{
     self, EnrRequest, EnrResponse, FindNode, MAX_NEIGHBORS_LEN, MAX_PACKET_LEN, Message, MessageKind, Neighbors,
     NodeEntry, OpenError, Opened, Ping, Pong, WireEndpoint,
@@ -104,7 +108,38 @@ fn contact() -> impl Strategy<Value = Bootnode> {
         Bootnode::Record(Box::new(Record::sign(&key, seq, &content).unwrap()))
     });
     let enode = (enode(), 1u16..).prop_map(|(enode, udp)| Bootnode::Enode(Enode { udp, ..enode }));
-    prop_oneof![record, enode]
+    let host = prop_oneof![3 => ip().prop_map(Host::Ip), 1 => name().prop_map(Host::Name)];
+    let pin = option::of("[0-9a-f]{8,64}".prop_map(|digits| digits.parse::<IdPrefix>().unwrap()));
+    let address = (host, 1u16.., pin).prop_map(|(host, port, pin)| Bootnode::Address(Address { host, port, pin }));
+    prop_oneof![2 => record, 2 => enode, 2 => address, 1 => Just(Bootnode::Lan), 2 => place_in_dns()]
+}
+
+#[cfg(feature = "dns")]
+fn place_in_dns() -> impl Strategy<Value = Bootnode> {
+    let seed = (name(), 1u16..).prop_map(|(name, port)| Bootnode::Seed(bootstrap::Seed { name, port }));
+    prop_oneof![seed, tree_url().prop_map(Bootnode::Tree)]
+}
+
+#[cfg(not(feature = "dns"))]
+fn place_in_dns() -> impl Strategy<Value = Bootnode> {
+    Just(Bootnode::Lan)
+}
+
+#[cfg(feature = "dns")]
+fn tree_url() -> impl Strategy<Value = TreeUrl> {
+    (node_key(), name()).prop_map(|(key, domain)| TreeUrl { key: *key.public_key(), domain })
+}
+
+#[cfg(feature = "dns")]
+fn entry() -> impl Strategy<Value = Entry> {
+    let record = (node_key(), number(), content()).prop_filter_map("too long", |(key, seq, content)| {
+        Some(Entry::Node(Box::new(Record::sign(&key, seq, &content).ok()?)))
+    });
+    prop_oneof![
+        vec(any::<[u8; 16]>().prop_map(Hash), 0..=37).prop_map(Entry::Branch),
+        record,
+        tree_url().prop_map(Entry::Link)
+    ]
 }
 
 fn sealed(key: &NodeKey, message: &Message) -> Vec<u8> {
@@ -213,5 +248,51 @@ proptest! {
         prop_assert_eq!(good, wanted);
         prop_assert_eq!(file.bad.len(), 1);
         prop_assert_eq!(file.bad[0].line, text.bytes().filter(|byte| *byte == b'\n').count() + 1);
+    }
+}
+
+#[cfg(feature = "dns")]
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn an_entry_of_a_tree_comes_back_by_its_hash(entry in entry(), other in "\\PC{0,40}") {
+        let text = entry.to_string();
+        prop_assert_eq!(text.parse(), Ok(entry.clone()));
+        let hash = Hash::of(&text);
+        prop_assert_eq!(hash.to_string().parse(), Ok(hash));
+        prop_assert_eq!(hash.to_string().to_lowercase().parse(), Ok(hash));
+        prop_assert_eq!(Entry::find(&[other.clone(), text], &hash), Ok(entry));
+        prop_assert!(Entry::find(&[other], &hash).is_err());
+    }
+
+    #[test]
+    fn whatever_stands_in_dns_is_an_entry_or_a_sentence(
+        kind in prop_oneof![Just(""), Just("enrtree-branch:"), Just("enrtree://"), Just("enr:"), Just("enrtree-root:v1 ")],
+        rest in prop_oneof!["\\PC{0,60}", "[A-Z2-7,@a-z_-]{0,200}", "e=[A-Z2-7]{26} l=[A-Z2-7]{26} seq=[0-9]{1,3} sig=[a-z]{87}"],
+        key in node_key(),
+    ) {
+        let text = format!("{kind}{rest}");
+        match text.parse::<Entry>() {
+            // What is read says the same again.
+            Ok(entry) => prop_assert_eq!(entry.to_string().parse(), Ok(entry)),
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+        let error = Root::parse(&text, key.public_key()).unwrap_err();
+        prop_assert!(!error.to_string().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_entry_is_not_what_its_name_says(entry in entry(), at: prop::sample::Index, by in 1u8..) {
+        let text = entry.to_string();
+        let mut bytes = text.clone().into_bytes();
+        let at = at.index(bytes.len());
+        bytes[at] ^= by;
+        if let Ok(damaged) = String::from_utf8(bytes) {
+            prop_assert!(Entry::find(&[damaged], &Hash::of(&text)).is_err());
+        }
+        if text.is_char_boundary(at) {
+            prop_assert!(Entry::find(&[text[..at].to_owned()], &Hash::of(&text)).is_err());
+        }
     }
 }

@@ -1,11 +1,12 @@
-//! Where first contacts come from: contacts as text, files of them, and the LAN.
+//! Where first contacts come from: contacts as text, files of them, DNS, and the LAN.
 
 mod contact;
+pub mod dns;
 mod file;
 #[cfg(feature = "lan")]
 pub(crate) mod lan;
 
-pub use contact::{Bootnode, BootnodeError};
+pub use contact::{Address, Bootnode, BootnodeError, DEFAULT_PORT, Seed};
 pub use file::{BadLine, BootnodeFile, FileError, GoodLine, MAX_FILE_LEN, MAX_LINE_LEN, MAX_LINES, parse, read};
 
 /// The public bootnodes of Ethereum's mainnet, as this version of kadnode carries them: the repository's

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use crate::Advertise;
+use crate::bootstrap::dns::Resolver;
 use crate::bootstrap::{Bootnode, BootnodeError};
 use crate::proto::identity::{AddressClass, Enode, PublicKey, Record};
 
@@ -15,16 +16,36 @@ use crate::proto::identity::{AddressClass, Enode, PublicKey, Record};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Contacts")]
 pub(super) struct BootnodeArgs {
-    /// Read contacts from a file: one a line, an enode URL or an enr: record; # begins a comment. Can be given several
-    /// times [default: the public bootnodes of Ethereum's mainnet, which are built in]
+    /// Read contacts from a file: one a line, in any form that --bootnode takes; a # at the start of a line or after white
+    /// space begins a comment. Can be given several times [default: the public bootnodes of Ethereum's mainnet, which are built in]
     #[arg(long, value_name = "FILE")]
     pub(super) bootnodes: Vec<PathBuf>,
-    /// One contact: an enode URL or an enr: record. Can be given several times
+    /// One contact: an enode URL; an enr: record; HOST:PORT of a node whose key is not known, with #ID to pin its node ID
+    /// by 8 hex digits or more; dns:NAME[:PORT], a DNS seed; enrtree://KEY@DOMAIN, a tree of records in DNS (EIP-1459);
+    /// lan, for whoever is in the local network. Can be given several times
     #[arg(long, value_name = "CONTACT")]
     pub(super) bootnode: Vec<Bootnode>,
     /// Go on without the lines of a bootnodes file that are no contacts, with a warning for each
     #[arg(long)]
     pub(super) skip_bad_bootnodes: bool,
+    #[command(flatten)]
+    pub(super) dns: DnsArgs,
+}
+
+/// How names are resolved.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Contacts")]
+pub(super) struct DnsArgs {
+    /// Ask this DNS server, and no other, for the names of contacts; the port is 53 unless it is given [default: the DNS
+    /// servers of the system]
+    #[arg(long, value_name = "IP[:PORT]", value_parser = parse_dns_server)]
+    pub(super) dns_server: Option<SocketAddr>,
+}
+
+impl DnsArgs {
+    pub(super) fn resolver(&self) -> Resolver {
+        self.dns_server.map_or_else(Resolver::system, Resolver::with_server)
+    }
 }
 
 impl BootnodeArgs {
@@ -46,11 +67,21 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.starts_with("enr:") && !text.starts_with("enode:") {
+            // What has a colon or is `lan` is no key, and maybe a contact.
+            if (text.contains(':') || text == "lan") && text.parse::<Bootnode>().is_ok() {
+                return Err(format!(
+                    "{text} names no key to look for: give a public key, an enode URL or an enr: record (`kadnode ping` \
+                     tells the key of the node at an address)"
+                ));
+            }
             let key = text.parse().map_err(|error| format!("{error}"))?;
             return Ok(Self { key, contact: None });
         }
         match text.parse::<Bootnode>() {
-            Ok(contact) => Ok(Self { key: *contact.key(), contact: Some(contact) }),
+            Ok(contact) => match contact.key() {
+                Some(key) => Ok(Self { key: *key, contact: Some(contact) }),
+                None => Err(format!("{text} names no key to look for")),
+            },
             // It cannot be contacted, and can be looked for all the same.
             Err(BootnodeError::NoAddress | BootnodeError::NoPort) => {
                 let key = text.parse::<Enode>().map(|enode| enode.key);
@@ -65,6 +96,16 @@ impl FromStr for Target {
 /// Reads `IP:PORT`.
 pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "give IP:PORT, such as 0.0.0.0:30303 or [::]:30303; port 0 takes a free one".to_owned())
+}
+
+/// Reads `IP[:PORT]`, with an IPv6 address in brackets where a port follows.
+fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let server = text.parse().or_else(|_| inner.parse().map(|ip| SocketAddr::new(ip, 53)));
+    match server {
+        Ok(server) if server.port() != 0 => Ok(server),
+        _ => Err("give IP[:PORT] of a DNS server, such as 9.9.9.9, 127.0.0.1:5353 or [2a00::7]:53".to_owned()),
+    }
 }
 
 /// Reads `IP[:UDP[:TCP]]`, with an IPv6 address in brackets where a port follows.
@@ -147,6 +188,22 @@ mod tests {
     }
 
     #[test]
+    fn dns_servers() {
+        for (text, server) in [
+            ("9.9.9.9", "9.9.9.9:53"),
+            ("127.0.0.1:5353", "127.0.0.1:5353"),
+            ("2a00::1", "[2a00::1]:53"),
+            ("[2a00::1]", "[2a00::1]:53"),
+            ("[2a00::1]:5", "[2a00::1]:5"),
+        ] {
+            assert_eq!(parse_dns_server(text).unwrap().to_string(), server);
+        }
+        for text in ["", "dns.example.org", "9.9.9.9:0", "9.9.9.9:x", "[2a00::1"] {
+            assert!(parse_dns_server(text).unwrap_err().starts_with("give IP[:PORT]"), "{text}");
+        }
+    }
+
+    #[test]
     fn targets() {
         let key = NodeKey::from_bytes(&[7; 32]).unwrap();
         let nowhere = Record::sign(&key, 1, &RecordContent::default()).unwrap();
@@ -160,6 +217,8 @@ mod tests {
             let target: Target = text.parse().unwrap();
             assert_eq!((target.key, target.contact.is_some()), (*public, contact), "{text}");
         }
+        let error = "127.0.0.1:5".parse::<Target>().unwrap_err();
+        assert!(error.starts_with("127.0.0.1:5 names no key to look for: give a public key"), "{error}");
         assert!(key.id().to_string().parse::<Target>().unwrap_err().starts_with("this is a 32-byte node ID"));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::args::DnsArgs;
 use super::failure::Failure;
 use super::logging::LogArgs;
 use super::{oneshot, print};
@@ -22,15 +23,18 @@ and each pair of the record. Keys without a known meaning show their value as he
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Args {
-    /// The node: an enode URL (its host may be a DNS name) or an enr: record
+    /// The node: an enode URL, an enr: record, or HOST:PORT, with #ID to pin its node ID; hosts may be DNS names
     contact: Bootnode,
+    #[command(flatten)]
+    dns: DnsArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let contact = oneshot::resolve(&args.contact).await?;
-    let discovery = oneshot::start(&[contact]).await?;
+    let peer = oneshot::resolve(&args.contact, &args.dns.resolver()).await?;
+    let discovery = oneshot::start(&[peer]).await?;
+    let contact = oneshot::find_key(&discovery, peer).await?;
     let record = match oneshot::retry(|| discovery.request_enr(contact)).await {
         Ok(record) => record,
         // Either it does not answer at all, or not to this.
@@ -40,7 +44,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                 contact.endpoint
             )));
         }
-        Err(error) => return Err(oneshot::explain(error, &contact)),
+        Err(error) => return Err(oneshot::explain(error, peer.addr())),
     };
     discovery.shutdown().await;
     print(&describe(&record))

@@ -11,6 +11,7 @@ use tracing::warn;
 use super::args::{BootnodeArgs, Target, within};
 use super::failure::Failure;
 use super::logging::LogArgs;
+use super::oneshot::Peer;
 use super::{contacts, oneshot, plural, print};
 use crate::proto::config::MAX_PATHS;
 use crate::proto::engine::{Found, LookupReport, Step};
@@ -49,13 +50,16 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let bootnodes = oneshot::resolve_all(&contacts::load(&args.bootnodes)?).await;
+    let resolver = args.bootnodes.dns.resolver();
+    let bootnodes = oneshot::resolve_all(&contacts::load(&args.bootnodes)?, &resolver).await;
     let discovery = oneshot::start(&bootnodes).await?;
     let mut answered = false;
     if let Some(contact) = &args.target.contact {
         // When it answers it is in the table, and the lookup begins with it.
-        match oneshot::resolve(contact).await {
-            Ok(contact) => match discovery.ping(contact).await {
+        match oneshot::resolve(contact, &resolver).await {
+            // A target has a key.
+            Ok(Peer::Unknown(..)) => {}
+            Ok(Peer::Known(contact)) => match discovery.ping(contact).await {
                 Ok(_) => answered = true,
                 Err(error) => warn!("nothing from the node at {} ({error})", contact.endpoint),
             },

@@ -8,8 +8,10 @@ use super::args::{BootnodeArgs, Target};
 use super::enr::describe;
 use super::failure::Failure;
 use super::logging::LogArgs;
+use super::oneshot::Peer;
 use super::{contacts, oneshot, print};
 use crate::bootstrap::Bootnode;
+use crate::bootstrap::dns::Resolver;
 use crate::proto::identity::{PublicKey, Record};
 use crate::{Discovery, RequestError};
 
@@ -34,9 +36,10 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let bootnodes = oneshot::resolve_all(&contacts::load(&args.bootnodes)?).await;
+    let resolver = args.bootnodes.dns.resolver();
+    let bootnodes = oneshot::resolve_all(&contacts::load(&args.bootnodes)?, &resolver).await;
     let discovery = oneshot::start(&bootnodes).await?;
-    let there = ask_there(&discovery, args.target.contact.as_ref());
+    let there = ask_there(&discovery, args.target.contact.as_ref(), &resolver);
     let found = async {
         if bootnodes.is_empty() {
             return Err(oneshot::nobody());
@@ -77,9 +80,11 @@ async fn either(
 }
 
 /// The record from where the node was last known to be: the shortest way, if it is still there.
-async fn ask_there(discovery: &Discovery, contact: Option<&Bootnode>) -> Option<Arc<Record>> {
-    match oneshot::resolve(contact?).await {
-        Ok(contact) => match discovery.request_enr(contact).await {
+async fn ask_there(discovery: &Discovery, contact: Option<&Bootnode>, resolver: &Resolver) -> Option<Arc<Record>> {
+    match oneshot::resolve(contact?, resolver).await {
+        // A target has a key.
+        Ok(Peer::Unknown(..)) => {}
+        Ok(Peer::Known(contact)) => match discovery.request_enr(contact).await {
             Ok(record) => return Some(record),
             Err(error) => warn!("nothing from the node at {} ({error}); looking for it", contact.endpoint),
         },

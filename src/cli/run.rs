@@ -111,6 +111,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         builder_with_memory(data_dir)?
     };
     builder = builder.config(args.limits.config()).lan(lan);
+    if let Some(server) = args.bootnodes.dns.dns_server {
+        builder = builder.dns_server(server);
+    }
     builder = builder.listen(listen).threads(threads.map_or_else(cores, |threads| threads as usize));
     if let Some(advertise) = advertise {
         builder = builder.advertise(advertise);

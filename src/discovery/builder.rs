@@ -10,6 +10,7 @@ use tracing::debug;
 
 #[cfg(feature = "store")]
 use super::memory::{self, MemoryConfig};
+use super::sources::Sources;
 use super::{Discovery, EVENTS, REQUESTS};
 use crate::bootstrap::Bootnode;
 use crate::proto::config::Config;
@@ -59,6 +60,7 @@ pub struct Builder {
     config: Config,
     threads: usize,
     bootnodes: Vec<Bootnode>,
+    dns_server: Option<SocketAddr>,
     seq: u64,
     last_record: Option<Record>,
     extra: Vec<(Vec<u8>, Vec<u8>)>,
@@ -79,6 +81,7 @@ impl Builder {
             config: Config::default(),
             threads: 1,
             bootnodes: Vec::new(),
+            dns_server: None,
             seq: 1,
             last_record: None,
             extra: Vec::new(),
@@ -133,6 +136,13 @@ impl Builder {
     #[cfg(feature = "lan")]
     pub fn lan(mut self, on: bool) -> Self {
         self.lan = on;
+        self
+    }
+
+    /// The DNS server to ask for the names of contacts, and no other. Default: those of the system.
+    #[cfg(feature = "dns")]
+    pub fn dns_server(mut self, server: SocketAddr) -> Self {
+        self.dns_server = Some(server);
         self
     }
 
@@ -212,6 +222,8 @@ impl Builder {
         let farewell = None;
         tokio::spawn(driver.run());
         let first_events = Arc::new(Mutex::new(Some(first)));
+        let sources =
+            Arc::new(Sources::new(requests.downgrade(), events.clone(), shared.local_addr.ip(), self.dns_server));
         let discovery = Discovery {
             #[cfg(feature = "store")]
             memory: memory.map(|(db, config, heard)| memory::start(db, config, requests.downgrade(), heard)),
@@ -219,6 +231,7 @@ impl Builder {
             events,
             first_events,
             shared,
+            sources,
             key,
             farewell,
         };

@@ -5,8 +5,8 @@ mod builder;
 mod lan;
 #[cfg(feature = "store")]
 mod memory;
-mod names;
 mod report;
+mod sources;
 mod streams;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,6 +23,7 @@ pub use self::memory::MemoryConfig;
 #[cfg(feature = "store")]
 use self::memory::MemoryHandle;
 pub use self::report::{Snapshot, SnapshotNode, Stats};
+use self::sources::{Sources, Target};
 pub use self::streams::{Events, Foreign, Lagged};
 use crate::bootstrap::Bootnode;
 use crate::proto::contacts::{Contacts, OwnContacts};
@@ -51,6 +52,7 @@ pub struct Discovery {
     /// Subscribed before the node started, for the first caller of [`Discovery::events`].
     first_events: Arc<Mutex<Option<broadcast::Receiver<Event>>>>,
     shared: Arc<Shared>,
+    sources: Arc<Sources>,
     key: PublicKey,
     /// Of a task that says goodbye when the node has ended; it closes when that is done.
     farewell: Option<watch::Receiver<()>>,
@@ -154,33 +156,47 @@ impl Discovery {
         }
     }
 
-    /// Adds a contact that is tried until it answers, and again whenever the table is empty. A DNS name is resolved
-    /// now, and again until it resolves.
+    /// Adds a contact that is tried until it answers, and again whenever the table is empty.
+    ///
+    /// Names and DNS seeds are resolved now, again until they resolve, when their TTL is over, and when the table has
+    /// become empty. A tree is read while the table has fewer than 16 members. At most 256 names, seeds and trees are
+    /// followed at once; further ones are refused with a warning in the log.
     ///
     /// # Errors
     /// When the node has been shut down.
     pub async fn add_bootnode(&self, bootnode: Bootnode) -> Result<(), RequestError> {
-        let unresolved = match bootnode {
-            Bootnode::Record(record) => {
-                let endpoints = [record.endpoint_v4(), record.endpoint_v6()];
-                if endpoints == [None, None] {
-                    warn!("a bootnode cannot be used: its record holds no address with a UDP port: {record}");
-                }
-                let contacts =
-                    endpoints.map(|endpoint| Some(Contact { key: *record.public_key(), endpoint: endpoint? }));
-                let contacts = contacts.into_iter().flatten().collect();
-                for contact in names::sendable(self.shared.local_addr.ip(), contacts) {
-                    self.send(Request::AddBootnode(contact)).await?;
-                }
-                return Ok(());
+        if let Bootnode::Record(record) = &bootnode
+            && record.endpoint().is_none()
+        {
+            warn!("a bootnode cannot be used: its record holds no address with a UDP port: {record}");
+            return Ok(());
+        }
+        let Some(targets) = self.targets(&bootnode) else {
+            if self.requests.is_closed() {
+                return Err(RequestError::Closed);
             }
-            Bootnode::Enode(enode) => match enode.contact() {
-                Some(contact) => return self.send(Request::AddBootnode(contact)).await,
-                None => enode,
-            },
+            self.sources.add(&bootnode);
+            return Ok(());
         };
-        let bound = self.shared.local_addr.ip();
-        tokio::spawn(names::resolve_until_found(self.requests.downgrade(), unresolved, bound));
+        for target in targets {
+            self.send(target.added()).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes back a contact that was added: it is tried no longer, and its name resolved no more. Nodes that are in the
+    /// table stay there.
+    ///
+    /// # Errors
+    /// When the node has been shut down.
+    pub async fn remove_bootnode(&self, bootnode: &Bootnode) -> Result<(), RequestError> {
+        let Some(targets) = self.targets(bootnode) else {
+            self.sources.remove(bootnode);
+            return Ok(());
+        };
+        for target in targets {
+            self.send(target.removed()).await?;
+        }
         Ok(())
     }
 
@@ -344,6 +360,21 @@ impl Discovery {
         if let Some(mut farewell) = self.farewell.clone() {
             // Nothing is ever sent there.
             let _ = farewell.changed().await;
+        }
+    }
+
+    /// What a contact stands for; `None` when that has to be found out.
+    fn targets(&self, bootnode: &Bootnode) -> Option<Vec<Target>> {
+        match bootnode {
+            Bootnode::Record(record) => {
+                let endpoints = [record.endpoint_v4(), record.endpoint_v6()].into_iter().flatten();
+                let contacts = endpoints.map(|endpoint| Contact { key: *record.public_key(), endpoint });
+                let targets = contacts.map(Target::Contact).collect();
+                Some(sources::sendable(self.shared.local_addr.ip(), targets))
+            }
+            Bootnode::Enode(enode) => enode.contact().map(|contact| vec![Target::Contact(contact)]),
+            Bootnode::Address(address) => sources::fixed(address).map(|target| vec![target]),
+            Bootnode::Seed(_) | Bootnode::Tree(_) | Bootnode::Lan => None,
         }
     }
 

@@ -14,7 +14,21 @@ fn wrong_usage_is_one_sentence() {
         (&["--bootnod", "x"][..], "unexpected argument '--bootnod' found; a similar argument exists: '--bootnode'"),
         (&["dance"], "unrecognized subcommand 'dance'"),
         (&["ping"], "the following required arguments were not provided: <CONTACT>"),
-        (&["ping", "x"], "invalid value 'x' for '<CONTACT>': a contact begins with enode:// or enr:"),
+        (
+            &["ping", "x"],
+            "invalid value 'x' for '<CONTACT>': x is followed by no port: write x:30303, or whatever UDP port its node \
+            listens on",
+        ),
+        (
+            &["ping", "a b"],
+            "invalid value 'a b' for '<CONTACT>': \"a b\" is no contact: give an enode URL, an enr: record, HOST:PORT, \
+            dns:NAME, enrtree://KEY@DOMAIN or lan",
+        ),
+        (
+            &["--dns-server", "dns.example.org"],
+            "invalid value 'dns.example.org' for '--dns-server <IP[:PORT]>': give IP[:PORT] of a DNS server, such as \
+            9.9.9.9, 127.0.0.1:5353 or [2a00::7]:53",
+        ),
         (&["--ephemeral", "--data-dir", "x"], "the argument '--ephemeral' cannot be used with '--data-dir <DIR>'"),
         (
             &["-v", "ping", "x"],
@@ -41,6 +55,17 @@ fn wrong_usage_is_one_sentence() {
     );
     for command in ["lookup", "resolve"] {
         assert_eq!(failure(home.path(), &[command, &id]), (2, sentence.clone()));
+    }
+    let many = "dns:seed.example.org stands for many nodes, and this command asks one: give its enode URL, its enr: \
+                record or HOST:PORT";
+    for command in ["ping", "enr"] {
+        assert_eq!(failure(home.path(), &[command, "dns:seed.example.org"]), (2, format!("error: {many}\n")));
+    }
+    let keyless = "error: invalid value '127.0.0.1:5' for '<KEY|CONTACT>': 127.0.0.1:5 names no key to look for: give a \
+                   public key, an enode URL or an enr: record (`kadnode ping` tells the key of the node at an address) \
+                   (see --help)\n";
+    for command in ["lookup", "resolve"] {
+        assert_eq!(failure(home.path(), &[command, "127.0.0.1:5"]), (2, keyless.to_owned()));
     }
     let families = "error: --advertise 2a00::1 and --listen 127.0.0.1:0 are of different address families\n";
     assert_eq!(home.refused(&["--advertise", "2a00::1"]), (2, families.to_owned()));

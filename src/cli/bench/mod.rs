@@ -21,9 +21,10 @@ use self::load::Pace;
 use self::packets::{Maker, Packets};
 use self::report::{Outcome, Report};
 use self::slot::{Expect, Slot};
-use super::args::{whole, within};
+use super::args::{DnsArgs, whole, within};
 use super::failure::Failure;
 use super::logging::LogArgs;
+use super::oneshot::Peer;
 use super::progress::Progress;
 use super::{oneshot, print};
 use crate::bootstrap::Bootnode;
@@ -57,6 +58,8 @@ pub(super) struct Args {
     /// The target: an enode URL (its host may be a DNS name) or an enr: record. Only loopback and private addresses are
     /// accepted
     contact: Bootnode,
+    #[command(flatten)]
+    dns: DnsArgs,
     /// What is sent
     #[arg(long, value_enum, default_value_t = Mode::Ping)]
     mode: Mode,
@@ -146,7 +149,10 @@ const TRIES: u64 = 5;
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     args.check()?;
     let meter = args.pid.map(Meter::new).transpose()?;
-    let contact = oneshot::resolve(&args.contact).await?;
+    let Peer::Known(contact) = oneshot::resolve(&args.contact, &args.dns.resolver()).await? else {
+        let hint = "`kadnode ping` tells the enode URL of the node at an address";
+        return Err(Failure::input(format!("{} does not name the key of the node: {hint}", args.contact)));
+    };
     allow(contact.endpoint.ip, args.i_own_this_host)?;
     let mut bench = Bench::start(args, contact, meter).await?;
     let report = if bench.args.mode.is_answered() { bench.answered().await? } else { bench.dropped().await? };

@@ -1,0 +1,103 @@
+//! What is asked of a real DNS server.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use kadnode::bootstrap::dns::{DnsError, MAX_ADDRESSES, Resolver, Service};
+use tokio::net::UdpSocket;
+
+use crate::server::{Server, TTL};
+
+fn v4(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, last).into()
+}
+
+#[tokio::test]
+async fn addresses_of_both_families_with_the_least_ttl() {
+    let server = Server::start().await;
+    let resolver = Resolver::with_server(server.addr);
+    server.address("boot.example.org", v4(2), 120).await;
+    server.address("boot.example.org", v4(1), 120).await;
+    server.address("boot.example.org", Ipv6Addr::LOCALHOST, 90).await;
+    let answer = resolver.addresses("boot.example.org").await.unwrap();
+    assert_eq!(answer.records, [v4(1), v4(2), Ipv6Addr::LOCALHOST.into()]);
+    assert!((89..=90).contains(&answer.ttl.as_secs()), "{:?}", answer.ttl);
+
+    assert_eq!(resolver.addresses("nobody.example.org").await, Err(DnsError::NoName));
+    assert_eq!(resolver.texts("nobody.example.org").await, Err(DnsError::NoName));
+    server.text("text.example.org", "hello").await;
+    assert_eq!(resolver.addresses("text.example.org").await, Err(DnsError::NoRecord("address")));
+    assert_eq!(resolver.texts("boot.example.org").await, Err(DnsError::NoRecord("TXT")));
+    assert_eq!(resolver.services("boot.example.org").await, Err(DnsError::NoName));
+}
+
+#[tokio::test]
+async fn a_text_of_several_strings_is_one() {
+    let server = Server::start().await;
+    let resolver = Resolver::with_server(server.addr);
+    // Longer than a UDP packet of plain DNS, and than one that says what it has room for.
+    for length in [10, 255, 256, 700, 3000] {
+        let text: String = (0..length).map(|at| char::from(b'a' + (at % 26) as u8)).collect();
+        let name = format!("t{length}.example.org");
+        server.text(&name, &text).await;
+        assert_eq!(resolver.texts(&name).await, Ok(vec![text]));
+    }
+    server.text("two.example.org", "one").await;
+    server.text("two.example.org", "two").await;
+    let texts: BTreeSet<String> = resolver.texts("two.example.org").await.unwrap().into_iter().collect();
+    assert_eq!(texts, ["one".to_owned(), "two".to_owned()].into());
+}
+
+#[tokio::test]
+async fn services_come_by_priority_and_a_seed_has_them_first() {
+    let server = Server::start().await;
+    let resolver = Resolver::with_server(server.addr);
+    server.service("seed.example.org", 20, 1, 4, "c.example.org").await;
+    server.service("seed.example.org", 10, 0, 3, "b.example.org").await;
+    server.service("seed.example.org", 10, 60000, 2, "a.example.org").await;
+    server.service("seed.example.org", 5, 1, 0, "a.example.org").await;
+    let service = |name: &str, port| Service { host: format!("{name}.example.org."), port };
+    let answer = resolver.services("seed.example.org").await.unwrap();
+    assert_eq!(answer.records, [service("a", 2), service("b", 3), service("c", 4)]);
+    server.address("a.example.org", v4(1), TTL).await;
+    server.address("c.example.org", v4(3), TTL).await;
+    // Of `b` there is no address.
+    server.address("seed.example.org", v4(4), TTL).await;
+    let seed = resolver.seed("seed.example.org", 9).await.unwrap();
+    assert_eq!(seed.records, [(v4(1), 2), (v4(3), 4), (v4(4), 9)].map(SocketAddr::from));
+
+    // With no SRV record, the addresses alone; there are more than are taken.
+    for last in 1..=100 {
+        server.address("large.example.org", v4(last), TTL).await;
+    }
+    let seed = resolver.seed("large.example.org", 9).await.unwrap();
+    let different: BTreeSet<SocketAddr> = seed.records.iter().copied().collect();
+    assert_eq!((seed.records.len(), different.len()), (MAX_ADDRESSES, MAX_ADDRESSES));
+    assert!(!seed.records.is_sorted(), "which come first is left to chance");
+    assert_eq!(resolver.seed("nobody.example.org", 9).await, Err(DnsError::NoName));
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up_within_seconds() {
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let resolver = Resolver::with_server(silent.local_addr().unwrap());
+    #[expect(clippy::disallowed_methods, reason = "real time is what is tested")]
+    let start = tokio::time::Instant::now();
+    let (addresses, seed, texts) = tokio::join!(
+        resolver.addresses("a.example.org"),
+        resolver.seed("b.example.org", 1),
+        resolver.texts("c.example.org")
+    );
+    assert_eq!(addresses, Err(DnsError::Timeout));
+    assert_eq!(seed, Err(DnsError::Timeout));
+    assert_eq!(texts, Err(DnsError::Timeout));
+    #[expect(clippy::disallowed_methods, reason = "real time is what is tested")]
+    let took = start.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_secs(8)).contains(&took), "{took:?}");
+    // Nobody listens there: an answer of the system.
+    let nobody = silent.local_addr().unwrap();
+    drop(silent);
+    let error = Resolver::with_server(nobody).texts("c.example.org").await.unwrap_err();
+    assert!(!error.is_absence(), "{error}");
+}
