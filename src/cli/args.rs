@@ -13,7 +13,7 @@ use crate::bootstrap::{Bootnode, BootnodeError};
 use crate::proto::identity::{AddressClass, Enode, PublicKey, Record};
 
 /// Options that name first contacts.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Contacts")]
 pub(super) struct BootnodeArgs {
     /// Read contacts from a file: one a line, in any form that --bootnode takes; a # at the start of a line or after white

@@ -1,6 +1,9 @@
 //! The first contacts that the command line names.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tracing::{info, warn};
 
@@ -11,31 +14,104 @@ use crate::bootstrap::{self, BadLine, Bootnode, BootnodeFile};
 /// Bad lines of a file that are shown; of more the number is told.
 const SHOWN: usize = 10;
 
+/// The contacts that the options name, by where they come from.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    /// Those that do not change: of options, or built in.
+    fixed: Vec<Bootnode>,
+    files: Vec<GivenFile>,
+    skip_bad: bool,
+}
+
+/// A file of contacts.
+#[derive(Debug)]
+struct GivenFile {
+    path: PathBuf,
+    /// What told the file's content from others when it was last read.
+    stamp: Stamp,
+    contacts: Vec<Bootnode>,
+}
+
+/// Time of change and length; `None` where the file cannot be looked at.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// What is different since the files were last read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) added: Vec<Bootnode>,
+    pub(super) removed: Vec<Bootnode>,
+}
+
 /// Reads all contacts that the options name; without any option, those that are built in.
 ///
 /// An empty file is an answer too: a node that is to wait until it is contacted.
-pub(super) fn load(args: &BootnodeArgs) -> Result<Vec<Bootnode>, Failure> {
+pub(super) fn load(args: &BootnodeArgs) -> Result<Given, Failure> {
     if args.is_absent() {
         let contacts = bootstrap::mainnet();
         info!("no bootnodes were given: using the {} of Ethereum's mainnet that are built in", contacts.len());
-        return Ok(contacts);
+        return Ok(Given { fixed: contacts, ..Given::default() });
     }
-    let mut contacts = Vec::new();
+    let mut given = Given { fixed: args.bootnode.clone(), files: Vec::new(), skip_bad: args.skip_bad_bootnodes };
     for path in &args.bootnodes {
-        let file = bootstrap::read(path).map_err(Failure::input)?;
-        if !file.bad.is_empty() {
-            if !args.skip_bad_bootnodes {
-                return Err(refuse(path, &file));
+        let stamp = stamp(path);
+        let contacts = read(path, given.skip_bad)?;
+        info!("{} in {}", count(contacts.len()), path.display());
+        given.files.push(GivenFile { path: path.clone(), stamp, contacts });
+    }
+    Ok(given)
+}
+
+impl Given {
+    /// All contacts, each once.
+    pub(super) fn all(&self) -> Vec<Bootnode> {
+        let all = self.fixed.iter().chain(self.files.iter().flat_map(|file| &file.contacts));
+        let mut seen = BTreeSet::new();
+        all.filter(|contact| seen.insert(contact.to_string())).cloned().collect()
+    }
+
+    /// Reads those files again that have changed, or all. A file that cannot be used is told of, and the contacts that it
+    /// had stay.
+    pub(super) fn reread(&mut self, all: bool) -> Changes {
+        let before = self.all();
+        for file in &mut self.files {
+            let stamp = stamp(&file.path);
+            if stamp == file.stamp && !all {
+                continue;
             }
-            for BadLine { line, error } in &file.bad {
-                warn!("{}:{line}: skipped, since it is no contact: {error}", path.display());
+            file.stamp = stamp;
+            match read(&file.path, self.skip_bad) {
+                Ok(contacts) => {
+                    info!("{} has been read again: {}", file.path.display(), count(contacts.len()));
+                    file.contacts = contacts;
+                }
+                Err(failure) => warn!("{failure}; going on with what it said before ({})", count(file.contacts.len())),
             }
         }
-        info!("{} in {}", count(file.good.len()), path.display());
-        contacts.extend(file.good.into_iter().map(|line| line.contact));
+        let after = self.all();
+        let missing = |from: &[Bootnode], others: &[Bootnode]| {
+            let others: BTreeSet<String> = others.iter().map(Bootnode::to_string).collect();
+            from.iter().filter(|contact| !others.contains(&contact.to_string())).cloned().collect()
+        };
+        Changes { added: missing(&after, &before), removed: missing(&before, &after) }
     }
-    contacts.extend(args.bootnode.iter().cloned());
-    Ok(contacts)
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+fn read(path: &Path, skip_bad: bool) -> Result<Vec<Bootnode>, Failure> {
+    let file = bootstrap::read(path).map_err(Failure::input)?;
+    if !file.bad.is_empty() {
+        if !skip_bad {
+            return Err(refuse(path, &file));
+        }
+        for BadLine { line, error } in &file.bad {
+            warn!("{}:{line}: skipped, since it is no contact: {error}", path.display());
+        }
+    }
+    Ok(file.good.into_iter().map(|line| line.contact).collect())
 }
 
 /// A command that asks the built-in bootnodes says so: in another network they know nothing.
@@ -92,10 +168,38 @@ fn ranges(numbers: &[usize]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_changed_in_a_file_is_found_and_a_broken_one_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("nodes");
+        let [one, two, three] = [1_u8, 2, 3].map(|n| {
+            let key = crate::proto::identity::NodeKey::from_bytes(&[n; 32]).unwrap();
+            format!("enode://{}@127.0.0.1:{n}", key.public_key()).parse::<Bootnode>().unwrap()
+        });
+        fs::write(&path, format!("{one}\n{two}\n{two}\n")).unwrap();
+        let args = BootnodeArgs { bootnodes: vec![path.clone()], bootnode: vec![one.clone()], ..Default::default() };
+        let mut given = load(&args).unwrap();
+        assert_eq!(given.all(), [one.clone(), two.clone()]);
+        assert_eq!(given.reread(true), Changes::default());
+        // What an option names as well is not taken back.
+        fs::write(&path, format!("{three}\n")).unwrap();
+        assert_eq!(given.reread(false), Changes { added: vec![three.clone()], removed: vec![two] });
+        fs::write(&path, "nonsense, and more of it\n").unwrap();
+        assert_eq!(given.reread(false), Changes::default());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(given.reread(false), Changes::default());
+        assert_eq!(given.all(), [one.clone(), three.clone()]);
+        fs::write(&path, "").unwrap();
+        assert_eq!(given.reread(false), Changes { added: vec![], removed: vec![three] });
+        assert_eq!(given.all(), [one]);
+    }
+
     #[test]
     fn line_numbers_are_told_briefly() {
-        assert_eq!(super::ranges(&[]), "");
-        assert_eq!(super::ranges(&[4]), "4");
-        assert_eq!(super::ranges(&[1, 2, 3, 5, 9, 10]), "1-3, 5 and 9-10");
+        assert_eq!(ranges(&[]), "");
+        assert_eq!(ranges(&[4]), "4");
+        assert_eq!(ranges(&[1, 2, 3, 5, 9, 10]), "1-3, 5 and 9-10");
     }
 }

@@ -51,7 +51,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let resolver = args.bootnodes.dns.resolver();
-    let bootnodes = oneshot::resolve_all(&contacts::load(&args.bootnodes)?, &resolver).await;
+    let bootnodes = oneshot::resolve_all(&contacts::load(&args.bootnodes)?.all(), &resolver).await;
     let discovery = oneshot::start(&bootnodes).await?;
     let mut answered = false;
     if let Some(contact) = &args.target.contact {

@@ -37,7 +37,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let resolver = args.bootnodes.dns.resolver();
-    let bootnodes = oneshot::resolve_all(&contacts::load(&args.bootnodes)?, &resolver).await;
+    let bootnodes = oneshot::resolve_all(&contacts::load(&args.bootnodes)?.all(), &resolver).await;
     let discovery = oneshot::start(&bootnodes).await?;
     let there = ask_there(&discovery, args.target.contact.as_ref(), &resolver);
     let found = async {

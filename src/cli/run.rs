@@ -9,9 +9,11 @@ use etcetera::BaseStrategy;
 use tracing::{debug, error, info, warn};
 
 use super::args::{BootnodeArgs, parse_advertise, parse_listen, within};
+use super::contacts::{self, Changes, Given};
 use super::failure::Failure;
 use super::logging::{LogArgs, LogFormat};
-use super::{contacts, plural, print};
+use super::{plural, print};
+use crate::bootstrap::Bootnode;
 use crate::proto::config::{Config, Rate};
 use crate::proto::engine::{Counters, Dropped, Event, Origin, Removal};
 use crate::proto::identity::{Contact, NodeKey};
@@ -24,6 +26,9 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// How often the status is said.
 const STATUS: Duration = Duration::from_secs(60);
 
+/// How often files of contacts are looked at: whoever has edited one waits for it.
+const REREAD: Duration = Duration::from_secs(2);
+
 /// How long the end may take: SIGTERM is obeyed within 2 s.
 const SHUTDOWN: Duration = Duration::from_millis(1500);
 
@@ -33,7 +38,7 @@ pub(super) struct Args {
     #[command(flatten)]
     bootnodes: BootnodeArgs,
     #[command(flatten)]
-    lan: LanArgs,
+    join: JoinArgs,
     #[command(flatten)]
     node: NodeArgs,
     #[command(flatten)]
@@ -44,11 +49,14 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Contacts")]
-struct LanArgs {
+struct JoinArgs {
     /// Find other nodes in the LAN by mDNS, and let them find this one; with no other contact given, those alone and not
     /// the built-in ones
     #[arg(long)]
     lan: bool,
+    /// Contact nobody where no contact is given, not even the built-in bootnodes: for the first node of a network
+    #[arg(long)]
+    no_default_bootnodes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -102,9 +110,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if let Some(advertise) = advertise {
         check_family(listen, &advertise)?;
     }
-    let lan = args.lan.lan;
-    // A LAN of one's own must not join the public network.
-    let bootnodes = if lan && args.bootnodes.is_absent() { Vec::new() } else { contacts::load(&args.bootnodes)? };
+    let JoinArgs { lan, no_default_bootnodes } = args.join;
+    // A network of one's own must not join the public one.
+    let own = args.bootnodes.is_absent() && (lan || no_default_bootnodes);
+    let mut given = if own { Given::default() } else { contacts::load(&args.bootnodes)? };
+    let lan = lan || given.all().contains(&Bootnode::Lan);
     let mut builder = if ephemeral {
         Discovery::builder(fresh_key().map_err(Failure::runtime)?).record_seq(fresh_seq())
     } else {
@@ -119,17 +129,18 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         builder = builder.advertise(advertise);
     }
     // Up to here a signal ends the process at once; from here on it is kept for the loop below.
-    let mut stop = StopSignal::new()?;
+    let mut signals = Signals::new()?;
     let discovery = builder.start().await.map_err(Failure::runtime)?;
     // Nobody is contacted before these are listened to, so that the log misses no event.
     let mut events = discovery.events();
     print(&format!("{}\n{}\n", discovery.local_enode(), discovery.local_record()))?;
     info!("kadnode {} listens on UDP {}", env!("CARGO_PKG_VERSION"), discovery.local_addr());
-    let given = bootnodes.len();
+    let bootnodes = wanted(&given);
+    let mut count = bootnodes.len();
     for bootnode in bootnodes {
         discovery.add_bootnode(bootnode).await.map_err(Failure::runtime)?;
     }
-    if given == 0 && !lan {
+    if count == 0 && !lan {
         info!("no contacts were given: waiting to be contacted");
     }
 
@@ -141,12 +152,19 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let silence = tokio::time::sleep(SILENCE);
     tokio::pin!(silence);
     let mut said = false;
+    let mut look = tokio::time::interval(REREAD);
     loop {
         tokio::select! {
-            signal = stop.wait() => {
-                info!("{signal}: ending");
+            signal = signals.wait() => {
+                let Some(end) = signal else {
+                    info!("SIGHUP: reading the files of contacts again");
+                    count = reread(&mut given, true, &discovery).await?;
+                    continue;
+                };
+                info!("{end}: ending");
                 break;
             }
+            _ = look.tick() => count = reread(&mut given, false, &discovery).await?,
             event = events.next() => match event {
                 Some(Ok(Event::Contacts { any: now })) => {
                     any = now;
@@ -165,13 +183,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             () = &mut silence, if !said => {
                 said = true;
                 if !any {
-                    warn_of_silence(given, lan);
+                    warn_of_silence(count, lan);
                 }
             }
             _ = minute.tick() => {
                 status(&discovery, json).await?;
                 if !any {
-                    warn_of_silence(given, lan);
+                    warn_of_silence(count, lan);
                 }
             }
         }
@@ -327,27 +345,59 @@ fn log_event(event: &Event) {
     }
 }
 
-/// SIGINT and SIGTERM, or what the platform has for them.
-struct StopSignal {
+/// Takes over what has changed in the files of contacts; tells how many contacts there are.
+async fn reread(given: &mut Given, all: bool, discovery: &Discovery) -> Result<usize, Failure> {
+    let Changes { added, removed } = given.reread(all);
+    if !added.is_empty() || !removed.is_empty() {
+        info!("{} added, {} removed", contacts::count(added.len()), contacts::count(removed.len()));
+    }
+    for contact in &removed {
+        discovery.remove_bootnode(contact).await.map_err(Failure::runtime)?;
+    }
+    for contact in added {
+        if contact == Bootnode::Lan {
+            warn!("\"lan\" in a file of contacts is heeded at the start of the node: start it anew");
+            continue;
+        }
+        discovery.add_bootnode(contact).await.map_err(Failure::runtime)?;
+    }
+    Ok(wanted(given).len())
+}
+
+/// The contacts that the node is told of one by one.
+fn wanted(given: &Given) -> Vec<Bootnode> {
+    given.all().into_iter().filter(|contact| *contact != Bootnode::Lan).collect()
+}
+
+/// SIGINT, SIGTERM and SIGHUP, or what the platform has for them.
+struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hang_up: tokio::signal::unix::Signal,
 }
 
-impl StopSignal {
+impl Signals {
     #[cfg(unix)]
     fn new() -> Result<Self, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| signal(kind).map_err(|error| Failure::runtime(format!("cannot hear signals: {error}")));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
     }
 
+    /// The name of a signal to end; `None` for SIGHUP.
     #[cfg(unix)]
-    async fn wait(&mut self) -> &'static str {
+    async fn wait(&mut self) -> Option<&'static str> {
         tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => Some("SIGINT"),
+            _ = self.terminate.recv() => Some("SIGTERM"),
+            _ = self.hang_up.recv() => None,
         }
     }
 
@@ -357,11 +407,11 @@ impl StopSignal {
     }
 
     #[cfg(not(unix))]
-    async fn wait(&mut self) -> &'static str {
+    async fn wait(&mut self) -> Option<&'static str> {
         if tokio::signal::ctrl_c().await.is_err() {
             // It cannot be heard; the node runs until it is killed.
             std::future::pending::<()>().await;
         }
-        "Ctrl-C"
+        Some("Ctrl-C")
     }
 }

@@ -206,7 +206,8 @@ impl Builder {
         let (sender, first) = broadcast::channel(EVENTS);
         let events = sender.downgrade();
         #[cfg(feature = "lan")]
-        let lan = self.lan.then(|| (sender.subscribe(), config.allow_privileged_ports));
+        let lan = (self.lan || self.bootnodes.contains(&Bootnode::Lan))
+            .then(|| (sender.subscribe(), config.allow_privileged_ports));
         #[cfg(feature = "store")]
         let memory = self.memory.map(|(db, config)| (db, config, sender.subscribe()));
         let driver = Driver::new(socket, self.threads, receiver, sender, self.on_record, |clock| {

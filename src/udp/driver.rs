@@ -281,7 +281,7 @@ impl Driver {
     }
 
     fn renew(&mut self, now: Time) {
-        info!("asking all {} members of the table anew", self.engine.table().len());
+        info!(members = self.engine.table().len(), "asking all members of the table anew");
         self.engine.renew(now);
         self.drain(None);
     }

@@ -168,18 +168,29 @@ impl Node {
         self.child.as_ref().expect("it runs").id()
     }
 
+    /// Sends a signal and lets the node go on.
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, signal: &str) {
+        kill(self.child.as_ref().expect("it runs"), signal);
+    }
+
     /// Sends a signal and waits for the end, for two seconds; returns what else was on standard output, and the log.
     #[cfg(unix)]
     pub(crate) fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>, Vec<String>) {
         let mut child = self.child.take().expect("it runs");
-        let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("there is kill");
-        assert!(killed.success());
+        kill(&child, signal);
         let (sender, ended) = channel();
         thread::spawn(move || sender.send(child.wait()));
         let status =
             ended.recv_timeout(Duration::from_secs(2)).expect("it ends within 2 s").expect("it can be waited for");
         (status, self.stdout.iter().collect(), self.stderr.iter().collect())
     }
+}
+
+#[cfg(unix)]
+fn kill(child: &Child, signal: &str) {
+    let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("there is kill");
+    assert!(killed.success());
 }
 
 impl Drop for Node {
