@@ -23,13 +23,17 @@ pub(crate) const SERVICE: &str = "_kadnode._udp.local.";
 /// Bytes of the node ID that name a service: 8, sixteen hex digits, so that two nodes of one LAN never have one name.
 const NAMED_BY: usize = 8;
 
-/// Records and timers that the responder may hold, some 500 bytes each: those of 2,000 nodes. It has no bound of its own
-/// and keeps what others send for as long as they say; beyond this it is ended, with all that it holds.
-const MAX_HELD: usize = 20_000;
+/// Records that the responder may hold, some 500 bytes each: four for each of 5,000 nodes. It has no bound of its own and
+/// keeps what others send, asked for or not, for as long as they say; beyond this it is ended, with all that it holds.
+const MAX_RECORDS: i64 = 20_000;
+
+/// Timers that the responder may hold, 16 bytes each. It sets two or three for each record that it hears, again and again
+/// for the same one, and each stays until the record would have been out of date.
+const MAX_TIMERS: i64 = 1_000_000;
 
 /// How long the responder may take to answer or to say goodbye; it needs some milliseconds. It does not answer while
 /// packets come in faster than it reads them.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Why mDNS does not work.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -41,7 +45,7 @@ pub(crate) enum LanError {
     #[error("no network interface {} takes part in multicast", where_bound(.0))]
     NoInterface(IpAddr),
     /// Somebody in the LAN sends more records than are kept.
-    #[error("others in the LAN send more mDNS records than the {MAX_HELD} that are kept")]
+    #[error("others in the LAN send more mDNS records than the {MAX_RECORDS} that are kept")]
     Flood,
     /// The responder has ended.
     #[error("the mDNS responder has stopped ({0})")]
@@ -103,14 +107,15 @@ impl Responder {
         }
     }
 
-    /// Fails when the responder holds too much, or has no time to say how much, and should be ended.
-    pub(crate) async fn check(&self) -> Result<(), LanError> {
+    /// Fails when the responder holds too much and should be ended. Says whether it had time to answer.
+    pub(crate) async fn check(&self) -> Result<bool, LanError> {
         let metrics = self.daemon.0.get_metrics().map_err(stopped)?;
-        let Ok(metrics) = timeout(PATIENCE, metrics.recv_async()).await else { return Err(LanError::Flood) };
+        let Ok(metrics) = timeout(PATIENCE, metrics.recv_async()).await else { return Ok(false) };
         let metrics = metrics.map_err(stopped)?;
-        let kinds = ["cached-ptr", "cached-srv", "cached-txt", "cached-addr", "cached-nsec", "cached-subtype", "timer"];
-        let held: i64 = kinds.iter().filter_map(|kind| metrics.get(*kind)).sum();
-        if held > MAX_HELD as i64 { Err(LanError::Flood) } else { Ok(()) }
+        let count = |name: &str| metrics.get(name).copied().unwrap_or(0);
+        let records = ["cached-ptr", "cached-srv", "cached-txt", "cached-addr", "cached-nsec", "cached-subtype"];
+        let records: i64 = records.into_iter().map(count).sum();
+        if records > MAX_RECORDS || count("timer") > MAX_TIMERS { Err(LanError::Flood) } else { Ok(true) }
     }
 
     /// Why nothing could be announced, when that is so.

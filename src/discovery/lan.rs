@@ -25,6 +25,9 @@ const PACE: Duration = Duration::from_millis(2);
 /// of some 60 MB.
 const CHECK: Duration = Duration::from_millis(500);
 
+/// A responder that does not answer so many times in a row, some 4 s, has more to read than it can.
+const MISSED: u32 = 5;
+
 /// An announcement leaves at once. When none has after this time, something hinders it.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(3);
 
@@ -106,7 +109,7 @@ impl Lan {
         }
         let (mut announced, announced_by, give_up) = (false, now() + ANNOUNCED_WITHIN, now() + AGAIN);
         let mut tries: JoinSet<(Try, Option<Endpoint>)> = JoinSet::new();
-        let mut checks = interval(CHECK);
+        let (mut checks, mut missed) = (interval(CHECK), 0);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while tries.len() < AT_A_TIME
@@ -149,9 +152,12 @@ impl Lan {
                 },
                 () = sleep_until(self.start + due.unwrap_or_default()), if due.is_some() => {}
                 _ = checks.tick() => {
-                    if let Err(error) = responder.check().await {
-                        return End::Failed(error);
-                    }
+                    missed = match responder.check().await {
+                        Ok(true) => 0,
+                        Ok(false) if missed + 1 < MISSED => missed + 1,
+                        Ok(false) => return End::Failed(LanError::Flood),
+                        Err(error) => return End::Failed(error),
+                    };
                     if !announced && now() >= announced_by {
                         let obstacle = responder.obstacle();
                         if now() >= give_up {

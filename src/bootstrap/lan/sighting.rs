@@ -87,8 +87,8 @@ fn endpoints(record: &Record, resolved: impl Iterator<Item = IpAddr>, port: u16,
     let resolved = resolved.map(|ip| Endpoint::new(ip, port, tcp(ip))).filter(|endpoint| usable(endpoint, local));
     let mut resolved: Vec<Endpoint> = resolved.collect();
     // The LAN before the internet, and this host last.
-    let far = |ip| if ip == AddressClass::Loopback { AddressClass::Special } else { ip };
-    resolved.sort_by_key(|endpoint| (far(AddressClass::of(endpoint.ip)), *endpoint));
+    let order = |class| if class == AddressClass::Loopback { AddressClass::Special } else { class };
+    resolved.sort_by_key(|endpoint| (order(AddressClass::of(endpoint.ip)), *endpoint));
     resolved.dedup();
     let mut endpoints: Endpoints = resolved.into_iter().take(RESOLVED).collect();
     for endpoint in own().filter(|endpoint| usable(endpoint, local)) {
