@@ -33,7 +33,7 @@ pub(super) struct BootnodeArgs {
 }
 
 /// How names are resolved.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Contacts")]
 pub(super) struct DnsArgs {
     /// Ask this DNS server, and no other, for the names of contacts; the port is 53 unless it is given [default: the DNS
