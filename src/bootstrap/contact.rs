@@ -210,7 +210,8 @@ fn parse_address(text: &str) -> Result<Address, BootnodeError> {
 /// Why a text is not `host:port`.
 fn what_is_wrong(text: &str) -> BootnodeError {
     let is_host = |text: &str| host_and_port(&format!("{text}:1")).is_some();
-    if text.parse::<Ipv6Addr>().is_ok() {
+    let before_port = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    if [text, before_port].iter().any(|text| text.parse::<Ipv6Addr>().is_ok()) {
         return BootnodeError::Brackets;
     }
     match text.rsplit_once(':') {
@@ -288,7 +289,9 @@ mod tests {
         for text in ["hello", "1.2.3.4", "[2a00::1]", "boot.example.org"] {
             assert_eq!(error(text), BootnodeError::MissingPort(text.to_owned()));
         }
-        assert_eq!(error("2a00::1:30303"), BootnodeError::Brackets);
+        for text in ["2a00::1", "2a00::1:303", "2a00::1:30303"] {
+            assert_eq!(error(text), BootnodeError::Brackets, "{text}");
+        }
         for (text, port) in [("a:", ""), ("a:x", "x"), ("1.2.3.4:65536", "65536"), ("a:5?discport=6", "5?discport=6")] {
             assert_eq!(error(text), BootnodeError::Port(port.to_owned()));
         }
