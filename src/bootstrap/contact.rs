@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::dns::{TreeUrl, TreeUrlError, host_and_port};
+use super::dns::{TreeUrl, TreeUrlError};
 use crate::proto::identity::{
-    Contact, Enode, EnodeError, Host, IdPrefix, IdPrefixError, PublicKey, Record, RecordError,
+    Contact, Enode, EnodeError, Host, IdPrefix, IdPrefixError, PublicKey, Record, RecordError, parse_port,
 };
 
 /// The port of a DNS seed that names none: that of discv4.
@@ -184,15 +184,15 @@ impl FromStr for Bootnode {
 }
 
 fn parse_seed(text: &str) -> Result<Seed, BootnodeError> {
-    let (name, port) = match host_and_port(text) {
-        Some((Host::Name(name), port)) => (name, port),
-        None => match host_and_port(&format!("{text}:{DEFAULT_PORT}")) {
-            Some((Host::Name(name), port)) => (name, port),
-            _ => return Err(BootnodeError::Seed(text.to_owned())),
-        },
-        _ => return Err(BootnodeError::Seed(text.to_owned())),
-    };
+    let found = host_and_port(text).or_else(|| Some((text.parse().ok()?, DEFAULT_PORT)));
+    let Some((Host::Name(name), port)) = found else { return Err(BootnodeError::Seed(text.to_owned())) };
     if port == 0 { Err(BootnodeError::NoPort) } else { Ok(Seed { name, port }) }
+}
+
+/// Reads `host:port`, with the hosts that enode URLs have; the port may be 0.
+fn host_and_port(text: &str) -> Option<(Host, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    Some((host.parse().ok()?, parse_port(port).ok()?))
 }
 
 fn parse_address(text: &str) -> Result<Address, BootnodeError> {
@@ -209,7 +209,7 @@ fn parse_address(text: &str) -> Result<Address, BootnodeError> {
 
 /// Why a text is not `host:port`.
 fn what_is_wrong(text: &str) -> BootnodeError {
-    let is_host = |text: &str| host_and_port(&format!("{text}:1")).is_some();
+    let is_host = |text: &str| text.parse::<Host>().is_ok();
     let before_port = text.rsplit_once(':').map_or(text, |(host, _)| host);
     if [text, before_port].iter().any(|text| text.parse::<Ipv6Addr>().is_ok()) {
         return BootnodeError::Brackets;

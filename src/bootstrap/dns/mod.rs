@@ -17,7 +17,6 @@ pub use resolver::Service;
 pub use resolver::{Answer, DnsError, MAX_ADDRESSES, Resolver};
 #[cfg(feature = "dns")]
 pub use tree::{Entry, EntryError, Hash, MAX_TEXT_LEN, Root, RootError};
-pub(crate) use url::host_and_port;
 pub use url::{TreeUrl, TreeUrlError};
 #[cfg(feature = "dns")]
 pub use walk::{

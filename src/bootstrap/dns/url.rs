@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::base32;
 use crate::proto::crypto;
-use crate::proto::identity::{Enode, Host, PublicKey};
+use crate::proto::identity::{Host, PublicKey};
 
 /// Longest domain of a tree, in bytes: a DNS name has at most 253, and a hash of 52 characters and a dot stand before it.
 const MAX_DOMAIN: usize = 200;
@@ -52,22 +52,11 @@ impl FromStr for TreeUrl {
         let (key, domain) = rest.split_once('@').ok_or(TreeUrlError::NoDomain)?;
         let point = base32::decode(key).and_then(|compressed| crypto::decompress(&compressed));
         let point = point.ok_or_else(|| TreeUrlError::Key(key.to_owned()))?;
-        match host_and_port(&format!("{domain}:1")) {
-            Some((Host::Name(domain), 1)) if domain.len() <= MAX_DOMAIN => Ok(Self { key: PublicKey(point), domain }),
+        match domain.parse() {
+            Ok(Host::Name(domain)) if domain.len() <= MAX_DOMAIN => Ok(Self { key: PublicKey(point), domain }),
             _ => Err(TreeUrlError::Domain(domain.to_owned())),
         }
     }
-}
-
-/// Reads `host:port`, by the grammar that enode URLs have for it; the port may be 0.
-pub(crate) fn host_and_port(text: &str) -> Option<(Host, u16)> {
-    // What else an enode URL may have is no part of this.
-    if text.contains('?') {
-        return None;
-    }
-    let any = PublicKey([0; 64]);
-    let url: Enode = format!("enode://{any}@{text}").parse().ok()?;
-    Some((url.host, url.udp))
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ impl FromStr for Enode {
         };
         let (host, tcp) = address.rsplit_once(':').ok_or(EnodeError::NoPort)?;
         // An unbracketed IPv6 address would have lost its last group to the port.
-        let host = parse_host(host).ok_or_else(|| EnodeError::Host(host.to_owned()))?;
+        let host = host.parse()?;
         let tcp = parse_port(tcp)?;
         let udp = match option {
             None => tcp,
@@ -120,7 +120,16 @@ impl FromStr for Enode {
     }
 }
 
-fn parse_port(text: &str) -> Result<u16, EnodeError> {
+impl FromStr for Host {
+    type Err = EnodeError;
+
+    /// Reads an IPv4 address, an IPv6 address in brackets, or a DNS name.
+    fn from_str(text: &str) -> Result<Self, EnodeError> {
+        parse_host(text).ok_or_else(|| EnodeError::Host(text.to_owned()))
+    }
+}
+
+pub(crate) fn parse_port(text: &str) -> Result<u16, EnodeError> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(EnodeError::Port(text.to_owned()));
     }

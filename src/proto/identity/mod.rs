@@ -7,6 +7,7 @@ mod key;
 mod record;
 
 pub use endpoint::{AddressClass, Endpoint, EndpointError, Prefix, may_tell, plausible, reaches};
+pub(crate) use enode::parse_port;
 pub use enode::{Enode, EnodeError, Host};
 pub(in crate::proto) use id::subrange;
 pub use id::{Distance, IdPrefix, IdPrefixError, NodeId};
