@@ -4,6 +4,7 @@ mod bad_input;
 mod bench;
 #[cfg(target_os = "linux")]
 mod clock;
+mod memory;
 mod sim;
 mod support;
 

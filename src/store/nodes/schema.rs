@@ -38,7 +38,7 @@ const TABLES: [(&str, &str); 3] = [
   seq INTEGER NOT NULL,        -- sequence number of its record; 0: never fetched
   first_seen INTEGER NOT NULL, -- its first endpoint proof, in seconds of Unix time
   last_seen INTEGER NOT NULL,  -- its last one
-  successes INTEGER NOT NULL,  -- endpoint proofs
+  successes INTEGER NOT NULL,  -- endpoint proofs while it was in the table
   failures INTEGER NOT NULL,   -- times that it was given up, or did not answer after a start
   record BLOB                  -- its node record (EIP-778), RLP
 )",
