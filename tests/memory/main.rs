@@ -89,7 +89,7 @@ async fn a_network_whose_bootnodes_have_gone_is_entered_again_from_memory() {
     for key in &keys {
         let known: Vec<Bootnode> = nodes.iter().take(3).map(bootnode).collect();
         nodes.push(start(key, known).await);
-        if nodes.len() > 1 && nodes.len() % 10 == 0 {
+        if nodes.len().is_multiple_of(10) {
             // So that not all join at once.
             let last = &nodes[nodes.len() - 1];
             until("a member", async || !members(last).await.is_empty()).await;

@@ -1,5 +1,6 @@
 //! The file: its marks, its tables, and how it is opened.
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
@@ -147,10 +148,10 @@ fn check_header(path: &Path) -> Result<bool, Problem> {
 }
 
 fn check_version(version: i32) -> Result<(), Problem> {
-    match version {
-        VERSION => Ok(()),
-        VERSION.. => Err(Problem::Newer(version)),
-        _ => Err(Problem::Damaged(format!("there is no version {version}"))),
+    match version.cmp(&VERSION) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(Problem::Newer(version)),
+        Ordering::Less => Err(Problem::Damaged(format!("there is no version {version}"))),
     }
 }
 
