@@ -104,6 +104,7 @@ struct Look {
     proved: Secs,
     age: Duration,
     record: Option<Arc<Record>>,
+    replacement: bool,
 }
 
 /// Remembered nodes that are being tried.
@@ -218,7 +219,7 @@ impl Memory {
         self.connected = !table.is_empty();
         let now = unix_secs();
         let mut noted = BTreeMap::new();
-        for Look { contact, proved, age, record } in table {
+        for Look { contact, proved, age, record, replacement } in table {
             let seq = record.as_ref().map(|record| record.seq());
             let before = self.noted.remove(&contact.key);
             let same = before.filter(|before| before.contact == contact);
@@ -226,7 +227,8 @@ impl Memory {
             if anew || same.is_some_and(|before| before.seq != seq) {
                 self.update(contact, |update| {
                     update.seen = Some(now.saturating_sub(age.as_secs()));
-                    update.successes += u64::from(anew);
+                    // So that members come before replacements: the table that was is the one to come back to.
+                    update.successes += u64::from(anew && !replacement);
                     update.record = record.or(update.record.take());
                 });
             }
@@ -241,12 +243,14 @@ impl Memory {
         let (done, answer) = oneshot::channel();
         let look = Request::Inspect(Box::new(move |engine, now| {
             let contacts = engine.contacts();
-            let entries = engine.table().entries().chain(engine.table().replacements());
-            let looks = entries.map(|(_, entry)| Look {
+            let members = engine.table().entries().map(|(_, entry)| (false, entry));
+            let replacements = engine.table().replacements().map(|(_, entry)| (true, entry));
+            let looks = members.chain(replacements).map(|(replacement, entry)| Look {
                 contact: contacts.contact(entry.node),
                 proved: entry.proved,
                 age: entry.proved.age(now),
                 record: engine.record_of(entry.node).cloned(),
+                replacement,
             });
             let _ = done.send(looks.filter(|look| look.proved.happened()).collect());
         }));

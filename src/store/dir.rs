@@ -55,6 +55,7 @@ pub struct DataDir {
     path: PathBuf,
     /// The lock goes when the file is closed, also when the process is killed. The file itself stays: if it were
     /// deleted, a process that has just opened it would lock a file that no other one sees.
+    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "it is held"))]
     lock: Arc<File>,
 }
 

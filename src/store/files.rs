@@ -45,7 +45,7 @@ pub(super) fn set_aside(dir: &Path, name: &str) -> io::Result<PathBuf> {
     set_aside_with(dir, name, &[])
 }
 
-/// Like [`set_aside`], together with the files whose names are the same with one of these endings; they keep them.
+/// Like [`set_aside`], together with the files whose names are the same but for one of these endings.
 pub(super) fn set_aside_with(dir: &Path, name: &str, endings: &[&str]) -> io::Result<PathBuf> {
     for number in 1..10_000 {
         let aside = format!("{name}.bad-{number}");

@@ -5,6 +5,7 @@ mod bench;
 #[cfg(target_os = "linux")]
 mod clock;
 mod contacts;
+mod memory;
 mod sim;
 mod support;
 

@@ -65,7 +65,7 @@ pub struct Remembered {
     pub first_seen: u64,
     /// Its last one.
     pub last_seen: u64,
-    /// Endpoint proofs.
+    /// Endpoint proofs while it was in the table.
     pub successes: u64,
     /// Times that it was given up, or did not answer after a start.
     pub failures: u64,
@@ -87,7 +87,7 @@ pub struct NodeUpdate {
     pub contact: Contact,
     /// Its last endpoint proof, in seconds of Unix time. Without one, a node that is not remembered is not taken in.
     pub seen: Option<u64>,
-    /// Endpoint proofs since the last update.
+    /// Endpoint proofs since the last update, while it was in the table.
     pub successes: u64,
     /// Failures since the last update; they count only for the endpoint that is remembered.
     pub failures: u64,

@@ -1,5 +1,6 @@
 //! The file: its marks, its tables, and how it is opened.
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
@@ -38,7 +39,7 @@ const TABLES: [(&str, &str); 3] = [
   seq INTEGER NOT NULL,        -- sequence number of its record; 0: never fetched
   first_seen INTEGER NOT NULL, -- its first endpoint proof, in seconds of Unix time
   last_seen INTEGER NOT NULL,  -- its last one
-  successes INTEGER NOT NULL,  -- endpoint proofs
+  successes INTEGER NOT NULL,  -- endpoint proofs while it was in the table
   failures INTEGER NOT NULL,   -- times that it was given up, or did not answer after a start
   record BLOB                  -- its node record (EIP-778), RLP
 )",
@@ -147,10 +148,10 @@ fn check_header(path: &Path) -> Result<bool, Problem> {
 }
 
 fn check_version(version: i32) -> Result<(), Problem> {
-    match version {
-        VERSION => Ok(()),
-        VERSION.. => Err(Problem::Newer(version)),
-        _ => Err(Problem::Damaged(format!("there is no version {version}"))),
+    match version.cmp(&VERSION) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(Problem::Newer(version)),
+        Ordering::Less => Err(Problem::Damaged(format!("there is no version {version}"))),
     }
 }
 
