@@ -49,6 +49,7 @@ fn the_first_node_of_a_network_wants_nobody() {
 /// A process that was stopped for some seconds may have been forgotten by all.
 #[test]
 #[cfg(unix)]
+#[expect(clippy::disallowed_methods, reason = "a process that is stopped sleeps in real time")]
 fn a_node_that_slept_asks_all_its_members_anew() {
     let home = Home::new();
     let first = home.node(&[]);
