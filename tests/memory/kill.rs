@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use kadnode::proto::identity::{Contact, Endpoint, Enode, NodeKey, PublicKey, Record};
@@ -24,6 +25,9 @@ const WRITER: &str = "KADNODE_TEST_WRITER_DIR";
 
 /// Kills in a run of all tests. `KADNODE_TEST_KILLS=200` is for CI.
 const KILLS: usize = 40;
+
+/// One of these tests at a time: a process that the other one has just forked would hold the locks of this one for a moment.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn kills() -> usize {
     std::env::var("KADNODE_TEST_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"))
@@ -90,6 +94,7 @@ fn writer() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a process is left alone for some time")]
 fn a_write_that_is_killed_in_the_middle_is_there_as_a_whole_or_not_at_all() {
+    let _alone = ALONE.lock();
     let mut rng = StdRng::seed_from_u64(2);
     let dir = tempfile::tempdir().unwrap();
     let (mut journals, mut last) = (0, 0);
@@ -191,6 +196,7 @@ async fn a_node_that_is_killed_at_any_moment_loses_nothing_that_it_had_written()
 
 #[expect(clippy::disallowed_methods, reason = "a process is left alone for some time")]
 fn kill_again_and_again(dir: &Path, urls: &str, kills: usize, rng: &mut StdRng) -> String {
+    let _alone = ALONE.lock();
     let (mut seq, mut successes, mut journals, mut writes) = (0, 0, 0, 0);
     for kill in 0..kills {
         let mut victim = Victim::start(dir, urls);
