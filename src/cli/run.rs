@@ -17,8 +17,8 @@ use crate::bootstrap::Bootnode;
 use crate::proto::config::{Config, Rate};
 use crate::proto::engine::{Counters, Dropped, Event, Origin, Removal};
 use crate::proto::identity::{Contact, NodeKey};
-use crate::store::{DataDir, NodeDb, NodeDbLimits, OpenedNodeDb, fresh_key, fresh_seq};
-use crate::{Advertise, Builder, Discovery, MemoryConfig};
+use crate::store::{DataDir, fresh_key, fresh_seq};
+use crate::{Advertise, Builder, Discovery};
 
 /// After this time without any answer it is said.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -228,16 +228,21 @@ fn builder_with_memory(data_dir: Option<PathBuf>) -> Result<Builder, Failure> {
     if let Some(warning) = last.warning {
         warn!("{warning}");
     }
+    #[cfg(feature = "store")]
     let memory = open_memory(&dir);
     let builder = remember(stored.key, dir).record_seq(fresh_seq()).last_record(last.record);
-    Ok(match memory {
-        Some(db) => builder.memory(db, MemoryConfig::default()),
+    #[cfg(feature = "store")]
+    let builder = match memory {
+        Some(db) => builder.memory(db, crate::MemoryConfig::default()),
         None => builder,
-    })
+    };
+    Ok(builder)
 }
 
 /// The nodes of former runs. Without them a node can live.
-fn open_memory(dir: &DataDir) -> Option<NodeDb> {
+#[cfg(feature = "store")]
+fn open_memory(dir: &DataDir) -> Option<crate::store::NodeDb> {
+    use crate::store::{NodeDb, NodeDbLimits, OpenedNodeDb};
     match NodeDb::open(dir, NodeDbLimits::default()) {
         Ok(OpenedNodeDb { db, warning }) => {
             if let Some(warning) = warning {

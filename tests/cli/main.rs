@@ -5,6 +5,7 @@ mod bench;
 #[cfg(target_os = "linux")]
 mod clock;
 mod contacts;
+#[cfg(feature = "store")]
 mod memory;
 mod sim;
 mod support;

@@ -217,3 +217,28 @@ async fn a_node_goes_on_without_a_memory_that_cannot_be_written_and_writes_when_
     let first = tokio::time::timeout(LIMIT, events.next()).await.expect("it is kept");
     assert!(matches!(first, Some(Ok(Event::NodeAdded(contact))) if contact.key == *key(2).public_key()), "{first:?}");
 }
+
+/// Counts the writes from outside, as another program sees them, while there is something new all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "real sockets take real time")]
+async fn however_much_happens_there_is_one_write_in_an_interval() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = StdRng::seed_from_u64(7);
+    let every = Duration::from_millis(500);
+    let config = MemoryConfig { write_every: every, ..MemoryConfig::default() };
+    let node = with_memory(&NodeKey::generate(&mut rng), dir.path(), config).await;
+    let outside = rusqlite::Connection::open(dir.path().join("nodes.db")).unwrap();
+    let version = || outside.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0));
+    let (begun, mut last, mut writes, mut others) = (Instant::now(), version().unwrap(), 0, Vec::new());
+    while begun.elapsed() < 5 * every {
+        others.push(start(&NodeKey::generate(&mut rng), [bootnode(&node)]).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        // While it is being written it cannot be asked.
+        if let Ok(now) = version() {
+            writes += u32::from(std::mem::replace(&mut last, now) != now);
+        }
+    }
+    // One more where the time is measured from another moment.
+    let most = (begun.elapsed().as_millis() / every.as_millis()) as u32 + 1;
+    assert!((2..=most).contains(&writes), "{writes} writes, at most {most} wanted");
+}

@@ -137,8 +137,9 @@ impl Errands {
         self.all.len()
     }
 
+    /// All that errands name: those asked, and those that answers have named, which a lookup may have dropped again.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeRef> {
-        self.all.values().map(|errand| errand.node)
+        self.all.values().flat_map(|errand| std::iter::once(errand.node).chain(errand.taken.iter().copied()))
     }
 }
 

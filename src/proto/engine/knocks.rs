@@ -174,8 +174,8 @@ impl<C: Contacts> Engine<C> {
         let id = from.contact.id();
         let meant = |pin: &Option<IdPrefix>| pin.is_none_or(|pin| pin.matches(&id));
         let wanted = self.knocks.take_wanted(addr);
-        let wrong = self.on_address_silent(now, addr, |pin| !meant(pin));
-        if wrong {
+        self.on_address_silent(now, addr, |pin| !meant(pin));
+        if self.is_news(addr, id) {
             self.emit(Event::OtherNode { addr, id });
         }
         let welcome = self.name_bootnodes(addr, None, meant) || wanted.iter().any(|(_, pin)| meant(pin));

@@ -76,8 +76,18 @@ fn another_node_than_the_pinned_one_is_not_let_in() {
     assert_eq!(net.nodes[0].dropped, [Dropped::WrongSender]);
     assert!(net.engine(0).table().is_empty());
     assert!(net.engine(0).contacts().find(key(2).public_key(), at).is_none());
-    // It is tried again, and the right one is taken when it is there.
+    // Nor when it pings us: it gets its PONG and no more.
+    let ping = net.send_ping(peer);
+    net.expect_pong(peer, ping);
+    assert!(net.engine(0).table().is_empty());
+    // The same one is not told of twice.
     net.run(ms(300));
+    let got = net.claim_all(peer);
+    net.send_pong(peer, got[0].hash);
+    net.run(ms(10));
+    assert_eq!(net.nodes[0].events.len(), 1);
+    // It is tried again, and the right one is taken when it is there.
+    net.run(ms(600));
     let got = net.claim_all(peer);
     assert_eq!(got.len(), 1);
     net.peers[peer].key = key(3);
@@ -174,4 +184,29 @@ fn a_wrong_hash_and_a_wrong_address_prove_nothing() {
     net.run(ms(10));
     assert_eq!(net.nodes[0].dropped, [Dropped::Unsolicited; 2]);
     assert!(net.engine(0).table().is_empty());
+}
+
+#[test]
+fn floods_in_the_name_of_an_address_do_not_keep_its_answer_out() {
+    let mut config = Config::default();
+    config.limits.local = true;
+    let mut net = Net::alone(config);
+    let at = addr("8.8.8.8:30303");
+    let peer = net.peer(2, at);
+    let other = addr("8.8.8.8:5");
+    // The bucket of the address is empty before it is asked.
+    for _ in 0..300 {
+        net.send_raw(other, addr("10.0.0.1:30303"), vec![1; 150]);
+    }
+    net.run(ms(10));
+    assert!(net.dropped(Dropped::Address) > 0);
+    net.input(0, |engine, now| engine.add_address(now, at, None)).unwrap();
+    net.run(ms(10));
+    let got = net.claim_all(peer);
+    for _ in 0..300 {
+        net.send_raw(other, addr("10.0.0.1:30303"), vec![1; 150]);
+    }
+    net.send_pong(peer, got[0].hash);
+    net.run(ms(10));
+    assert_eq!(net.engine(0).table().len(), 1);
 }

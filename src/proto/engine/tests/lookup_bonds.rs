@@ -3,7 +3,10 @@
 use super::lookups::far_peers;
 use super::net::*;
 use crate::proto::config::Config;
+use crate::proto::contacts::Contacts;
 use crate::proto::engine::{Command, CommandError, Dropped, Reply};
+use crate::proto::identity::Contact;
+use crate::proto::wire::MessageKind;
 
 const A: &str = "10.0.0.2:30303";
 
@@ -172,4 +175,58 @@ fn a_replacement_that_forgot_us_is_bonded_again_too() {
     net.expect_pong(forgetful, hash);
     assert_eq!(net.expect_enr_request(forgetful).hash, net.expect_enr_request(forgetful).hash);
     net.run(secs(2));
+}
+
+/// What a first packet named is compared with what the second one does, though the lookup has dropped it meanwhile.
+#[test]
+fn what_an_answer_has_named_is_kept_until_it_is_complete() {
+    let mut config = passive();
+    config.lookup.max_candidates = 16;
+    let mut net = Net::alone(config);
+    let peers: Vec<usize> = (2..4).map(|n| net.peer(n, addr(&format!("10.0.0.{n}:30303")))).collect();
+    peers.iter().for_each(|peer| net.bond(*peer));
+    // Each is nearer to the target than all before, so that the first named are the first dropped.
+    let wanted = target(1);
+    let mut named: Vec<(u64, Contact)> =
+        (100..200).map(|n| (n, contact(&key(n), addr(&format!("10.{n}.0.1:30303"))))).collect();
+    named.sort_by_key(|(_, contact)| std::cmp::Reverse(wanted.node_id().distance(&contact.id())));
+    let named: Vec<Contact> = named.into_iter().map(|(_, contact)| contact).collect();
+    net.command(0, Command::Lookup { target: wanted, until_found: false, paths: None });
+    for peer in &peers {
+        net.expect_find(*peer);
+    }
+    net.send_neighbors(peers[0], &named[..12]);
+    net.send_neighbors(peers[1], &named[12..24]);
+    net.run(DELAY);
+    let engine = net.nodes[0].engine.as_mut().unwrap();
+    let mut live = engine.live();
+    live.sort_unstable();
+    engine.contacts.sweep(&live);
+    // One of them is named again, and the others are news.
+    net.send_neighbors(peers[0], &named[11..15]);
+    net.run(DELAY);
+    assert_eq!(net.engine(0).counters().received(MessageKind::Neighbors), 3);
+    peers.iter().for_each(|peer| drop(net.claim_all(*peer)));
+    net.run(secs(30));
+    peers.iter().for_each(|peer| drop(net.claim_all(*peer)));
+}
+
+/// Our proof of it has run out, and a PING in its name may be anybody's.
+#[test]
+fn who_has_pinged_us_and_does_not_answer_is_asked_for_nothing() {
+    let mut net = Net::alone(passive());
+    let peer = net.peer(2, addr(A));
+    net.bond(peer);
+    net.run(secs(25 * 3600));
+    net.claim_all(peer);
+    let ping = net.send_ping(peer);
+    net.expect_ping(peer);
+    net.expect_pong(peer, ping);
+    net.run(secs(2));
+    net.claim_all(peer);
+    let id = net.command(0, Command::RequestRecord(net.peer_contact(peer)));
+    net.expect_ping(peer);
+    net.run(secs(3));
+    assert!(net.claim_all(peer).iter().all(|got| got.message.kind() == MessageKind::Ping));
+    assert_eq!(net.reply(0, id), Reply::Failed(CommandError::Timeout));
 }

@@ -31,6 +31,8 @@ pub(super) struct Bootnode {
     backoff: Duration,
     /// It has answered since the table was last empty.
     heard: bool,
+    /// Who has answered instead and was told of.
+    other: Option<NodeId>,
 }
 
 /// The state of the engine's own tasks.
@@ -377,7 +379,8 @@ impl<C: Contacts> Engine<C> {
             return Err(CommandError::Busy);
         }
         let backoff = self.config.refresh.retry_min;
-        let bootnode = Bootnode { node, address, next_try: now, last_try: Time::ZERO, backoff, heard: false };
+        let bootnode =
+            Bootnode { node, address, next_try: now, last_try: Time::ZERO, backoff, heard: false, other: None };
         self.upkeep.bootnodes.push(bootnode);
         self.on_bootnodes_due(now);
         Ok(())
@@ -447,18 +450,12 @@ impl<C: Contacts> Engine<C> {
         self.wait_for_bootnodes(now, |bootnode| bootnode.node == Some(node));
     }
 
-    /// Nobody has answered at an address, or somebody whom the pin of a contact rules out. Says whether any contact of this
-    /// address, with a pin of which that is true, goes on waiting.
-    pub(super) fn on_address_silent(
-        &mut self,
-        now: Time,
-        addr: SocketAddr,
-        which: impl Fn(&Option<IdPrefix>) -> bool,
-    ) -> bool {
+    /// Nobody has answered at an address, or somebody whom these pins rule out.
+    pub(super) fn on_address_silent(&mut self, now: Time, addr: SocketAddr, which: impl Fn(&Option<IdPrefix>) -> bool) {
         self.wait_for_bootnodes(now, |bootnode| bootnode.address.is_some_and(|(at, pin)| at == addr && which(&pin)))
     }
 
-    fn wait_for_bootnodes(&mut self, now: Time, which: impl Fn(&Bootnode) -> bool) -> bool {
+    fn wait_for_bootnodes(&mut self, now: Time, which: impl Fn(&Bootnode) -> bool) {
         let longest = self.config.refresh.retry_max;
         let mut any = false;
         for bootnode in self.upkeep.bootnodes.iter_mut().filter(|bootnode| which(bootnode)) {
@@ -469,7 +466,29 @@ impl<C: Contacts> Engine<C> {
         if any {
             self.arm_bootnodes();
         }
-        any
+    }
+
+    /// Whether contacts pin another node to an address than this one, and none is content with it.
+    pub(super) fn is_ruled_out(&self, addr: SocketAddr, id: impl FnOnce() -> NodeId) -> bool {
+        let mut pins = self.upkeep.bootnodes.iter().filter_map(|bootnode| bootnode.address);
+        let Some((_, first)) = pins.find(|(at, _)| *at == addr) else { return false };
+        let id = id();
+        let meant = |pin: Option<IdPrefix>| pin.is_none_or(|pin| pin.matches(&id));
+        !meant(first) && !pins.any(|(at, pin)| at == addr && meant(pin))
+    }
+
+    /// Notes that a node has answered at an address that contacts pin to another one. Says whether that is to be told.
+    pub(super) fn is_news(&mut self, addr: SocketAddr, id: NodeId) -> bool {
+        let mut news = false;
+        for bootnode in &mut self.upkeep.bootnodes {
+            if let Some((at, Some(pin))) = bootnode.address
+                && at == addr
+                && !pin.matches(&id)
+            {
+                news |= bootnode.other.replace(id) != Some(id);
+            }
+        }
+        news
     }
 
     /// Notes who is at an address, in the contacts of it whose pin permits. Says whether there are any.
