@@ -18,6 +18,7 @@ PORT = 30303  # the default, which every node can have in a namespace of its own
 START_TIMEOUT = 15  # seconds for a process to say that it listens, and for a namespace to be there
 MUTUAL = 3  # seconds from the start of the last node until each must hold all others
 MOVED = 60  # seconds for a known node at a new address: its old place must have failed a check first
+NOTICED = 15  # seconds until a node has noticed that its host has another address; it looks every five
 ENDED = 1.5  # seconds that an end may take
 
 
@@ -63,6 +64,8 @@ class Host(Namespace):
     def move(self, address: str) -> None:
         self.ip("addr", "flush", "dev", "eth0")
         self.ip("addr", "add", f"{address}/24", "dev", "eth0")
+        # By the way out a node sees which address is its own.
+        self.ip("route", "add", "default", "dev", "eth0")
         self.address = address
 
 
@@ -142,6 +145,18 @@ class Lan:
             raise CheckFailed(f"it lacks {lacks(self.nodes[2], others)}")
         finds = time.monotonic() - started
         return f"it holds the others after {finds:.2f} s, and each is known to each: {self.wait_mutual(started, MOVED)}"
+
+    def moves_while_it_runs(self) -> str:
+        """A laptop in another network: it notices, and proves itself anew before anybody asks."""
+        node = self.nodes[2]
+        self.hosts[2].move("10.66.0.99")
+        moved = time.monotonic()
+        node.address = "10.66.0.99"
+        if not wait_for(lambda: f"this host has another address now: {node.address}" in node.log("INFO"),
+                        moved + NOTICED, 0.02):
+            raise CheckFailed("it does not notice")
+        noticed = time.monotonic() - moved
+        return f"noticed after {noticed:.2f} s; {self.wait_mutual(moved, MOVED)}"
 
     def clean_end(self) -> str:
         """It says goodbye, and the others forget what they have announced of it."""
@@ -238,6 +253,7 @@ def check_lan(report: Report, binary: pathlib.Path, processes: Processes, direct
     check("lan: nodes find one another", lan.find_one_another)
     check("lan: killed, and back at another address", lan.killed_and_back)
     check("lan: the same node at another address", lan.same_node_elsewhere)
+    check("lan: a node that moves while it runs", lan.moves_while_it_runs)
     check("lan: an end in order", lan.clean_end)
     check("lan: loopback alone", lan.loopback_alone)
     check("lan: without a network", lan.no_network)

@@ -413,6 +413,17 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_is_told_once_and_again_when_it_was_over_for_a_while() {
+        let mut condition = Condition::default();
+        let mut note = |minute: u64, holds| condition.note(holds, Time::from_secs(60 * minute));
+        assert_eq!([note(0, false), note(1, true), note(2, true), note(200, true)], [false, true, false, false]);
+        assert_eq!([note(201, false), note(202, true), note(300, true)], [false, true, false]);
+        assert_eq!([note(301, false), note(302, true)], [false, true]);
+        // Over and back within the hour is no news.
+        assert_eq!([note(303, false), note(304, true), note(350, true), note(363, true)], [false, false, false, true]);
+    }
+
+    #[test]
     fn distances_are_parts_of_the_id_space_down_to_the_last_bit() {
         let distance = |log: u16| {
             let mut bytes = [0; 32];
