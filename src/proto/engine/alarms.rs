@@ -382,7 +382,13 @@ fn is_recent(last: Option<Time>, now: Time) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::proto::config::Config;
+    use crate::proto::contacts::testing::ChosenIds;
+    use crate::proto::engine::{Clock, LocalKey, LocalNode, Output};
+    use crate::proto::identity::RecordContent;
 
     fn id(n: u32) -> NodeId {
         let mut bytes = [0; 32];
@@ -521,5 +527,70 @@ mod tests {
         // What is an hour old makes room first.
         alarms.note_refused(Time::from_secs(3600), prefix(201), &id(0));
         assert_eq!(alarms.0.as_ref().unwrap().suppliers.len(), 2);
+    }
+
+    /// An engine whose ID is zero and that knows some nodes near to it, all in one bucket.
+    fn engine(count: u8) -> (Engine<ChosenIds>, Vec<NodeRef>) {
+        let local = LocalNode {
+            key: LocalKey::Public(PublicKey([1; 64]), NodeId([0; 32])),
+            content: RecordContent::default(),
+            seq: 1,
+            bound: ([0, 0, 0, 0], 30303).into(),
+            host: (None, None),
+            tcp: 0,
+        };
+        let mut contacts = ChosenIds::new();
+        let near = |n: u8| NodeId(std::array::from_fn(|at| if at == 6 { 1 } else { u8::from(at == 31) * n }));
+        let nodes = (0..count).map(|n| contacts.put(near(n), [127, 0, 0, 1].into(), 30303)).collect();
+        let clock = Clock { now: Time::from_secs(9), unix_micros: 0 };
+        (Engine::new(local, Arc::new(Config::default()), contacts, [1; 32], clock).unwrap(), nodes)
+    }
+
+    #[test]
+    fn only_a_lookup_that_ran_to_its_end_says_how_large_the_network_is() {
+        let (mut engine, nodes) = engine(20);
+        let now = Time::from_secs(9);
+        let config = engine.config.lookup.clone();
+        let estimates = |engine: &Engine<ChosenIds>| engine.alarms.0.as_ref().map_or(0, |signs| signs.sizes.len());
+        // All have answered; the same, and it was stopped; nobody has answered.
+        for (target, answers, stopped, expected) in [(1, true, false, 1), (2, true, true, 1), (3, false, false, 1)] {
+            let mut lookup = Lookup::new(NodeId([target; 32]), K, 1);
+            for node in &nodes {
+                assert!(lookup.add_own(*node, &engine.contacts, &config));
+            }
+            while let Some(node) = lookup.poll_next(3, &config) {
+                if answers {
+                    lookup.on_response(node);
+                }
+            }
+            if stopped {
+                lookup.stop();
+            }
+            engine.learn_from_lookup(now, &lookup);
+            assert_eq!(estimates(&engine), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn replacements_are_a_part_of_a_crowd() {
+        let (mut engine, nodes) = engine(26);
+        let now = Time::from_secs(9);
+        for n in 1..=3 {
+            engine.alarms.note_size(now, &NodeId([n; 32]), 6000.0);
+        }
+        for node in &nodes {
+            engine.grant(now, *node, true, HOUR);
+        }
+        assert_eq!((engine.table.len(), engine.table.replacements().count()), (16, 10));
+        // Members that do not answer any more are no crowd.
+        for node in &nodes[..16] {
+            engine.table.fail(*node, &engine.contacts, &engine.config.table);
+        }
+        engine.look_around(now, Vec::new());
+        let crowds = std::iter::from_fn(|| match engine.poll_output() {
+            Output::Event(Event::Alarm(Alarm::Crowded { nodes, .. })) => Some(nodes),
+            _ => None,
+        });
+        assert_eq!(crowds.collect::<Vec<_>>(), [10]);
     }
 }
