@@ -4,6 +4,7 @@ use super::net::*;
 use super::upkeep::pings;
 use crate::proto::config::Config;
 use crate::proto::contacts::Contacts;
+use crate::proto::engine::Dropped;
 use crate::proto::identity::Contact;
 use crate::proto::wire::MessageKind;
 
@@ -98,4 +99,14 @@ fn who_answers_at_two_addresses_stays_where_it_is() {
     }
     assert!(knows(&net, 0, here));
     assert!(pings(&net, here).iter().filter(|at| **at >= begun).count() <= 6);
+}
+
+#[test]
+fn who_has_moved_asks_nobody_before_it_has_proved_itself_anew() {
+    let mut net = network(5);
+    net.relocate(4, addr("10.9.9.9:30303"));
+    net.input(4, |engine, now| engine.renew(now));
+    let report = net.lookup(4, target(7));
+    assert_eq!(report.closest.iter().filter(|found| found.answered).count(), 4);
+    assert!((0..4).all(|at| !net.nodes[at].dropped.contains(&Dropped::Unproved)));
 }
