@@ -69,7 +69,7 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn ping_back(&mut self, now: Time, node: NodeRef, addr: SocketAddr) {
         let known = self.known(node);
         let proved = known.proved.within(self.config.proof_lasts, now) && !known.lost;
-        let ruled_out = self.is_ruled_out(addr, || *self.contacts.id(node));
+        let ruled_out = self.is_ruled_out(addr, node);
         if (proved && self.opening(now, node) != Some(Opening::Room))
             || self.requests.ping_to(node, addr).is_some()
             || ruled_out

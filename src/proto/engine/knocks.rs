@@ -155,7 +155,7 @@ impl<C: Contacts> Engine<C> {
             return;
         }
         self.counters.unanswered += 1;
-        self.on_address_silent(now, addr, |_| true);
+        self.on_address_silent(now, addr);
         for (command, _) in self.knocks.take_wanted(addr) {
             self.reply(command, Reply::Failed(error));
         }
@@ -174,14 +174,12 @@ impl<C: Contacts> Engine<C> {
         let id = from.contact.id();
         let meant = |pin: &Option<IdPrefix>| pin.is_none_or(|pin| pin.matches(&id));
         let wanted = self.knocks.take_wanted(addr);
-        self.on_address_silent(now, addr, |pin| !meant(pin));
-        if self.is_news(addr, id) {
+        let welcome = self.expects(addr, &id) || wanted.iter().any(|(_, pin)| meant(pin));
+        let node = if welcome { self.contacts.intern(&from.contact) } else { None };
+        if self.on_address_answered(now, addr, id, node) {
             self.emit(Event::OtherNode { addr, id });
         }
-        let welcome = self.name_bootnodes(addr, None, meant) || wanted.iter().any(|(_, pin)| meant(pin));
-        let node = if welcome { self.contacts.intern(&from.contact) } else { None };
         if let Some(node) = node {
-            self.name_bootnodes(addr, Some(node), meant);
             self.adopt(now, node, addr, &knock, pong);
         } else {
             self.counters.unanswered += 1;

@@ -352,14 +352,13 @@ impl<C: Contacts> Engine<C> {
     /// Tries a contact no longer. If it is a member of the table it stays one.
     pub fn remove_bootnode(&mut self, contact: &Contact) {
         if let Some(node) = self.contacts.find(&contact.key, contact.endpoint.udp_addr()) {
-            self.forget_bootnodes(|named, address| address.is_none() && named == Some(node));
+            self.forget_bootnode(node);
         }
     }
 
     /// Tries an address no longer. If the node there is a member of the table it stays one.
     pub fn remove_address(&mut self, addr: SocketAddr) {
-        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-        self.forget_bootnodes(|_, address| address == Some(addr));
+        self.forget_address(SocketAddr::new(addr.ip().to_canonical(), addr.port()));
     }
 
     /// Grants proofs on both sides, as if the node and we had pinged one another that long ago, and offers it to the table

@@ -97,6 +97,33 @@ fn another_node_than_the_pinned_one_is_not_let_in() {
 }
 
 #[test]
+fn an_address_whose_node_finds_no_room_is_tried_again() {
+    let mut net = Net::alone(Config::default());
+    net.nodes[0].contacts = 1;
+    net.start(0);
+    // Nobody is there, and it takes the only place in the store.
+    let other = contact(&key(9), addr("10.0.0.9:30303"));
+    net.bootnode(0, other);
+    let at = addr("10.0.0.2:30303");
+    let peer = net.peer(2, at);
+    net.input(0, |engine, now| engine.add_address(now, at, None)).unwrap();
+    net.run(ms(10));
+    let got = net.claim_all(peer);
+    net.send_pong(peer, got[0].hash);
+    net.run(ms(10));
+    assert_eq!(net.nodes[0].dropped, [Dropped::WrongSender]);
+    assert!(net.engine(0).table().is_empty());
+    // There is room as soon as the other one is forgotten.
+    net.input(0, |engine, _| engine.remove_bootnode(&other));
+    net.run(secs(2));
+    let got = net.claim_all(peer);
+    let last = got.last().expect("it is tried again");
+    net.send_pong(peer, last.hash);
+    net.run(ms(10));
+    assert_eq!(net.engine(0).table().len(), 1);
+}
+
+#[test]
 fn a_silent_address_is_tried_with_growing_waits_and_for_ever() {
     let mut net = Net::alone(Config::default());
     let at = addr("10.0.0.2:30303");

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::proto::config::Config;
-use crate::proto::contacts::OwnContacts;
+use crate::proto::contacts::{DEFAULT_CONTACTS, OwnContacts};
 use crate::proto::engine::{
     Clock, Command, CommandId, Dropped, Engine, Event, LocalNode, LookupReport, Output, Pinged, Reply,
 };
@@ -63,6 +63,8 @@ pub(super) struct Node {
     pub(super) key: Arc<NodeKey>,
     pub(super) addr: SocketAddr,
     config: Arc<Config>,
+    /// The size of its store.
+    pub(super) contacts: usize,
     /// `None` when it is switched off.
     pub(super) engine: Option<Engine<OwnContacts>>,
     /// Its packets go nowhere, and none reach it.
@@ -165,6 +167,7 @@ impl Net {
             key: key(n),
             addr,
             config: Arc::new(config),
+            contacts: DEFAULT_CONTACTS,
             engine: None,
             silenced: false,
             wake: Time::NEVER,
@@ -199,7 +202,7 @@ impl Net {
             host: (None, None),
             tcp: 0,
         };
-        let engine = Engine::new(local, node.config.clone(), OwnContacts::default(), seed, clock);
+        let engine = Engine::new(local, node.config.clone(), OwnContacts::new(node.contacts), seed, clock);
         node.engine = Some(engine.unwrap());
         node.wake = Time::NEVER;
     }

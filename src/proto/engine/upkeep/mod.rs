@@ -1,39 +1,22 @@
 //! What the engine does of its own accord: checking members, refreshing the table, and finding a network at all.
 
+mod bootnodes;
 mod refresh;
 pub(super) mod renewal;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
 
+pub(super) use self::bootnodes::Bootnode;
 use super::bond::Why;
-use super::{CommandError, Engine, Event, Origin, Removal, Timer};
+use super::{Engine, Event, Origin, Removal, Timer};
 use crate::proto::config::Config;
 use crate::proto::contacts::{Contacts, NodeRef};
-use crate::proto::identity::{Contact, IdPrefix, NodeId};
+use crate::proto::identity::NodeId;
 use crate::proto::table::Opening;
 use crate::proto::time::Time;
-
-/// A configured contact.
-#[derive(Clone, Debug)]
-pub(super) struct Bootnode {
-    /// `None` when only an address is given, and nobody has answered there.
-    node: Option<NodeRef>,
-    /// What is given when the key is not: where to knock, and who is meant.
-    address: Option<(SocketAddr, Option<IdPrefix>)>,
-    /// When it is tried next; `Time::NEVER` while a PING is out or after it has answered.
-    next_try: Time,
-    last_try: Time,
-    /// The wait after the next failure.
-    backoff: Duration,
-    /// It has answered since the table was last empty.
-    heard: bool,
-    /// Who has answered instead and was told of.
-    other: Option<NodeId>,
-}
 
 /// The state of the engine's own tasks.
 #[derive(Clone, Debug, Default)]
@@ -160,12 +143,7 @@ impl<C: Contacts> Engine<C> {
         self.upkeep.connected = false;
         self.emit(Event::Contacts { any: false });
         self.set_refresh(None);
-        for bootnode in &mut self.upkeep.bootnodes {
-            bootnode.next_try = now;
-            bootnode.backoff = self.config.refresh.retry_min;
-            bootnode.heard = false;
-        }
-        self.on_bootnodes_due(now);
+        self.begin_anew(now);
         self.upkeep.refresh_every = self.config.refresh.retry_min;
         self.seek_former(now);
     }
@@ -341,195 +319,5 @@ impl<C: Contacts> Engine<C> {
         }
         let opening = self.table.opening(self.contacts.id(node), now, &self.contacts, &self.config.table)?;
         self.table.admits_network(node, &self.contacts, &self.config.table).then_some(opening)
-    }
-}
-
-// Bootnodes.
-impl<C: Contacts> Engine<C> {
-    pub(super) fn add_waiting_contact(&mut self, now: Time, contact: &Contact) -> Result<(), CommandError> {
-        let node = self.reachable(contact)?;
-        // A node that was found at an address is not named there.
-        if self.upkeep.bootnodes.iter().any(|known| known.address.is_none() && known.node == Some(node)) {
-            return Ok(());
-        }
-        self.add_waiting(now, Some(node), None)
-    }
-
-    pub(super) fn add_waiting_address(
-        &mut self,
-        now: Time,
-        addr: SocketAddr,
-        pin: Option<IdPrefix>,
-    ) -> Result<(), CommandError> {
-        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-        self.check_reachable(addr)?;
-        if self.upkeep.bootnodes.iter().any(|known| known.address == Some((addr, pin))) {
-            return Ok(());
-        }
-        self.add_waiting(now, None, Some((addr, pin)))
-    }
-
-    fn add_waiting(
-        &mut self,
-        now: Time,
-        node: Option<NodeRef>,
-        address: Option<(SocketAddr, Option<IdPrefix>)>,
-    ) -> Result<(), CommandError> {
-        if self.upkeep.bootnodes.len() >= self.config.refresh.max_bootnodes {
-            return Err(CommandError::Busy);
-        }
-        let backoff = self.config.refresh.retry_min;
-        let bootnode =
-            Bootnode { node, address, next_try: now, last_try: Time::ZERO, backoff, heard: false, other: None };
-        self.upkeep.bootnodes.push(bootnode);
-        self.on_bootnodes_due(now);
-        Ok(())
-    }
-
-    /// Forgets the configured contacts of which this is true, told the node and the address that is given in its stead.
-    pub(super) fn forget_bootnodes(&mut self, which: impl Fn(Option<NodeRef>, Option<SocketAddr>) -> bool) {
-        self.upkeep.bootnodes.retain(|known| !which(known.node, known.address.map(|(addr, _)| addr)));
-        self.arm_bootnodes();
-    }
-
-    pub(super) fn on_bootnodes_due(&mut self, now: Time) {
-        if !self.config.refresh.enabled {
-            return;
-        }
-        for at in 0..self.upkeep.bootnodes.len() {
-            let bootnode = &mut self.upkeep.bootnodes[at];
-            if bootnode.next_try > now {
-                continue;
-            }
-            let (node, address, backoff) = (bootnode.node, bootnode.address, bootnode.backoff);
-            bootnode.next_try = Time::NEVER;
-            bootnode.last_try = now;
-            let tried = match (address, node) {
-                (Some((addr, _)), _) => self.knock(now, addr),
-                (None, Some(node)) => self.ping(now, node, Why::Told),
-                (None, None) => true,
-            };
-            // What is tried may end at once, and others with it.
-            if !tried && let Some(bootnode) = self.upkeep.bootnodes.get_mut(at) {
-                bootnode.next_try = now + backoff;
-            }
-        }
-        self.arm_bootnodes();
-    }
-
-    pub(super) fn on_bootnode_answered(&mut self, now: Time, node: NodeRef) {
-        let backoff = self.config.refresh.retry_min;
-        let mut first = false;
-        for bootnode in self.upkeep.bootnodes.iter_mut().filter(|bootnode| bootnode.node == Some(node)) {
-            bootnode.next_try = Time::NEVER;
-            bootnode.last_try = now;
-            bootnode.backoff = backoff;
-            first |= !std::mem::replace(&mut bootnode.heard, true);
-        }
-        if first {
-            self.arm_bootnodes();
-            self.look_around_at(now, node);
-        }
-    }
-
-    /// A bootnode has answered for the first time. It is asked for our own neighbourhood, unless it is or will be: if
-    /// others came before it, the first look around went to them alone, and they may all be somebody's own.
-    fn look_around_at(&mut self, now: Time, bootnode: NodeRef) {
-        if !self.config.refresh.enabled || self.table.is_empty() {
-            return;
-        }
-        let own = *self.local_key();
-        let is_bootnode = |node| self.upkeep.bootnodes().any(|bootnode| bootnode == node);
-        let is_asked = self.lookups.values().any(|task| task.target == own && task.asks(bootnode, is_bootnode));
-        if !is_asked {
-            self.start_lookup_at(now, own, Origin::Itself, bootnode);
-        }
-    }
-
-    pub(super) fn on_bootnode_silent(&mut self, now: Time, node: NodeRef) {
-        self.wait_for_bootnodes(now, |bootnode| bootnode.node == Some(node));
-    }
-
-    /// Nobody has answered at an address, or somebody whom these pins rule out.
-    pub(super) fn on_address_silent(&mut self, now: Time, addr: SocketAddr, which: impl Fn(&Option<IdPrefix>) -> bool) {
-        self.wait_for_bootnodes(now, |bootnode| bootnode.address.is_some_and(|(at, pin)| at == addr && which(&pin)))
-    }
-
-    fn wait_for_bootnodes(&mut self, now: Time, which: impl Fn(&Bootnode) -> bool) {
-        let longest = self.config.refresh.retry_max;
-        let mut any = false;
-        for bootnode in self.upkeep.bootnodes.iter_mut().filter(|bootnode| which(bootnode)) {
-            bootnode.next_try = now + bootnode.backoff;
-            bootnode.backoff = (bootnode.backoff * 2).min(longest);
-            any = true;
-        }
-        if any {
-            self.arm_bootnodes();
-        }
-    }
-
-    /// Whether contacts pin another node to an address than this one, and none is content with it.
-    pub(super) fn is_ruled_out(&self, addr: SocketAddr, id: impl FnOnce() -> NodeId) -> bool {
-        let mut pins = self.upkeep.bootnodes.iter().filter_map(|bootnode| bootnode.address);
-        let Some((_, first)) = pins.find(|(at, _)| *at == addr) else { return false };
-        let id = id();
-        let meant = |pin: Option<IdPrefix>| pin.is_none_or(|pin| pin.matches(&id));
-        !meant(first) && !pins.any(|(at, pin)| at == addr && meant(pin))
-    }
-
-    /// Notes that a node has answered at an address that contacts pin to another one. Says whether that is to be told.
-    pub(super) fn is_news(&mut self, addr: SocketAddr, id: NodeId) -> bool {
-        let mut news = false;
-        for bootnode in &mut self.upkeep.bootnodes {
-            if let Some((at, Some(pin))) = bootnode.address
-                && at == addr
-                && !pin.matches(&id)
-            {
-                news |= bootnode.other.replace(id) != Some(id);
-            }
-        }
-        news
-    }
-
-    /// Notes who is at an address, in the contacts of it whose pin permits. Says whether there are any.
-    pub(super) fn name_bootnodes(
-        &mut self,
-        addr: SocketAddr,
-        node: Option<NodeRef>,
-        meant: impl Fn(&Option<IdPrefix>) -> bool,
-    ) -> bool {
-        let mut any = false;
-        for bootnode in &mut self.upkeep.bootnodes {
-            if bootnode.address.is_some_and(|(at, pin)| at == addr && meant(&pin)) {
-                bootnode.node = node.or(bootnode.node);
-                any = true;
-            }
-        }
-        any
-    }
-
-    /// Somebody new has answered, so the network is there: contacts that were silent are tried at once. A try takes a
-    /// second, so however many bonds there are, none is pestered; where a wrong node answers at once, the shortest wait
-    /// bounds it.
-    pub(super) fn on_new_bond(&mut self, now: Time) {
-        let shortest = self.config.refresh.retry_min;
-        for bootnode in self.upkeep.bootnodes.iter_mut().filter(|bootnode| bootnode.next_try != Time::NEVER) {
-            bootnode.next_try = bootnode.next_try.min(bootnode.last_try + shortest);
-        }
-        self.on_bootnodes_due(now);
-    }
-
-    fn arm_bootnodes(&mut self) {
-        let next = self.upkeep.bootnodes.iter().map(|bootnode| bootnode.next_try).min();
-        let next = next.filter(|next| *next != Time::NEVER && self.config.refresh.enabled);
-        if next == self.upkeep.bootnodes_at {
-            return;
-        }
-        if let Some(old) = std::mem::replace(&mut self.upkeep.bootnodes_at, next) {
-            self.timers.cancel(old, Timer::Bootnodes);
-        }
-        if let Some(at) = next {
-            self.timers.set(at, Timer::Bootnodes);
-        }
     }
 }

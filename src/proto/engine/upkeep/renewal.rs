@@ -53,10 +53,8 @@ impl<C: Contacts> Engine<C> {
         self.table.forget_endorsements();
         self.proofs.forget_endorsements();
         self.upkeep.renewals = self.table.entries().map(|(_, entry)| entry.node).collect();
-        for bootnode in self.upkeep.bootnodes.iter_mut().filter(|bootnode| bootnode.next_try != Time::NEVER) {
-            bootnode.next_try = now;
-            bootnode.backoff = self.config.refresh.retry_min;
-        }
+        let shortest = self.config.refresh.retry_min;
+        self.upkeep.bootnodes.iter_mut().for_each(|bootnode| bootnode.hurry(now, shortest));
         if !self.upkeep.renewals.is_empty() {
             self.set_checks(Some(now + Duration::from_millis(1)));
             self.refresh_soon(now);
