@@ -8,11 +8,11 @@ use crate::proto::time::Time;
 /// Addresses of this host, one for each family.
 type Host = (Option<Ipv4Addr>, Option<Ipv6Addr>);
 
-/// How often the addresses of this host are looked at. A look takes some microseconds.
+/// How often the loop wakes at least, and the addresses of this host are looked at. A look takes some microseconds.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// A loop that wakes so long after it should have, or a clock that is so far ahead, was asleep. Less than that bonds and
-/// requests outlive.
+/// requests outlive. Since it wants to wake every five seconds, it notices each sleep of ten.
 pub(super) const SLEEP: Duration = Duration::from_secs(5);
 
 /// Why all proofs are to be renewed.
@@ -38,19 +38,22 @@ impl Watch {
         Self { host, look, next: Time::ZERO + EVERY }
     }
 
-    /// When the loop has to wake for the next look.
+    /// When the loop has to wake at the latest.
     pub(super) fn deadline(&self) -> Time {
-        if self.host.is_some() { self.next } else { Time::NEVER }
+        self.next
     }
 
-    /// What has happened, now that the loop is awake which wanted to be at `due`.
+    /// What has happened, now that the loop is awake which had something to do at `due`.
     pub(super) fn wake(&mut self, due: Time, now: Time) -> Option<Cause> {
-        let asleep = now.since(due);
+        let asleep = now.since(due.min(self.next));
+        if now < self.next && asleep < SLEEP {
+            return None;
+        }
+        self.next = now + EVERY;
         if asleep >= SLEEP {
             return Some(Cause::Slept(asleep));
         }
-        let known = self.host.filter(|_| now >= self.next)?;
-        self.next = now + EVERY;
+        let known = self.host?;
         let host = (self.look)();
         // A network that is gone for a moment is no move.
         if host == known || host == (None, None) {
@@ -76,7 +79,7 @@ mod tests {
         let mut watch = Watch::new(Some(HOME), || HOME);
         let wake = |watch: &mut Watch, secs, look: fn() -> Host| {
             watch.look = look;
-            watch.wake(at(secs), at(secs))
+            watch.wake(Time::NEVER, at(secs))
         };
         assert_eq!(watch.deadline(), at(5));
         assert_eq!(wake(&mut watch, 4, || CAFE), None, "it is looked at every five seconds");
@@ -91,9 +94,13 @@ mod tests {
     #[test]
     fn a_loop_that_wakes_late_was_asleep() {
         let mut watch = Watch::new(None, || panic!("there is nothing to look at"));
-        assert_eq!(watch.deadline(), Time::NEVER);
         assert_eq!(watch.wake(at(1), at(5)), None);
-        assert_eq!(watch.wake(at(10), at(15)), Some(Cause::Slept(Duration::from_secs(5))));
-        assert_eq!(watch.wake(Time::NEVER, at(15)), None);
+        assert_eq!(watch.wake(at(9), at(9)), None);
+        assert_eq!(watch.deadline(), at(10), "it was awake in between, and looks all the same");
+        assert_eq!(watch.wake(at(8), at(13)), Some(Cause::Slept(Duration::from_secs(5))));
+        assert_eq!(watch.deadline(), at(18));
+        // With nothing to do it would have been awake at 18 s.
+        assert_eq!(watch.wake(at(60), at(23)), Some(Cause::Slept(Duration::from_secs(5))));
+        assert_eq!(watch.wake(at(60), at(24)), None);
     }
 }

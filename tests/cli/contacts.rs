@@ -46,7 +46,8 @@ fn the_first_node_of_a_network_wants_nobody() {
     assert!(line.contains("no contacts were given: waiting to be contacted"), "{line}");
 }
 
-/// A process that was stopped for some seconds may have been forgotten by all.
+/// A process that was stopped for some seconds may have been forgotten by all. It wants to wake every five seconds, so
+/// that it has missed that by five when it goes on.
 #[test]
 #[cfg(unix)]
 #[expect(clippy::disallowed_methods, reason = "a process that is stopped sleeps in real time")]
@@ -56,7 +57,7 @@ fn a_node_that_slept_asks_all_its_members_anew() {
     let second = Node::start(home.path(), &["--ephemeral", "--bootnode", &first.enode]);
     second.wait_for_log("1 node known, 1 live");
     second.signal("-STOP");
-    std::thread::sleep(std::time::Duration::from_millis(6500));
+    std::thread::sleep(std::time::Duration::from_millis(10_500));
     second.signal("-CONT");
     let line = second.wait_for_log("this process did nothing for");
     assert!(line.contains("WARN"), "{line}");
