@@ -192,6 +192,8 @@ impl Builder {
         debug!(%bound, receive_buffer = socket.receive_buffer(), "listening");
         let content = self.content(bound);
         let key = *self.key.public_key();
+        // So that a node that comes back chooses those again whom it had chosen.
+        let order = self.key.derive("kadnode: order of the table");
         let local = LocalNode {
             seq: self.next_seq(&content),
             key: LocalKey::Private(Arc::new(self.key)),
@@ -211,7 +213,9 @@ impl Builder {
         #[cfg(feature = "store")]
         let memory = self.memory.map(|(db, config)| (db, config, sender.subscribe()));
         let driver = Driver::new(socket, self.threads, receiver, sender, self.on_record, |clock| {
-            Engine::new(local, config, OwnContacts::default(), seed, clock)
+            let mut engine = Engine::new(local, config, OwnContacts::default(), seed, clock)?;
+            engine.set_table_order(order);
+            Ok::<_, EngineError>(engine)
         })?;
         let shared = driver.shared();
         #[cfg(feature = "lan")]

@@ -229,6 +229,12 @@ impl<C: Contacts> Engine<C> {
         Ok(engine)
     }
 
+    /// Fixes the order by which the table prefers some of nodes that are equally good; without it, it is random. A node that
+    /// has the same order in each run chooses the same nodes again when it knows them all again. It is to stay a secret.
+    pub fn set_table_order(&mut self, secret: u128) {
+        self.table.set_order(secret);
+    }
+
     /// Opens a datagram and takes in what it says.
     ///
     /// # Errors

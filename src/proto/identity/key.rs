@@ -118,6 +118,13 @@ impl NodeKey {
         self.secret.sign_recoverable(hash)
     }
 
+    /// A secret for one purpose, the same whenever it is asked for, that tells nothing of the key.
+    pub(crate) fn derive(&self, purpose: &str) -> u128 {
+        let hash = crypto::keccak256(&[purpose.as_bytes(), &self.to_bytes()].concat());
+        let (halves, _) = hash.as_chunks();
+        u128::from_be_bytes(halves[0])
+    }
+
     fn new(secret: SecretKey) -> Self {
         let public = PublicKey(secret.public_key());
         Self { id: public.node_id(), public, secret }
@@ -151,6 +158,14 @@ mod tests {
         assert_eq!(key.id().to_string().parse::<PublicKey>(), Err(KeyError::NodeId));
         assert_eq!("abc".parse::<PublicKey>(), Err(KeyError::Length(3)));
         assert_eq!("x".repeat(128).parse::<PublicKey>(), Err(KeyError::Hex));
+    }
+
+    #[test]
+    fn each_purpose_has_a_secret_of_its_own_that_stays() {
+        let [one, other] = [1, 2].map(|byte| NodeKey::from_bytes(&[byte; 32]).unwrap());
+        assert_eq!(one.derive("a"), NodeKey::from_bytes(&[1; 32]).unwrap().derive("a"));
+        assert_ne!(one.derive("a"), one.derive("b"));
+        assert_ne!(one.derive("a"), other.derive("a"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! they live, but in one case: a node that our own lookup found may take the place of one that has been a member of a
 //! full bucket for less than an hour. Where the newcomer fills an empty sixteenth of the bucket's range, one of a
 //! sixteenth with several has to yield: a bucket spread over its range shortens lookups. Else it has to come before a
-//! member of its own sixteenth in an order that is random for each table: whom others name most often, the oldest nodes
+//! member of its own sixteenth in an order that is a secret of each table: whom others name most often, the oldest nodes
 //! and whoever pushes himself forward, would else be in everybody's table. A stranger that merely pinged us never
 //! displaces anybody.
 
@@ -109,6 +109,11 @@ impl Table {
     /// equally good.
     pub fn new(local: NodeId, secret: u128) -> Self {
         Self { local, secret, buckets: Vec::new(), subnets: Subnets::default(), len: 0 }
+    }
+
+    /// Decides anew whom it prefers of nodes that are equally good. Whoever is in stays.
+    pub fn set_order(&mut self, secret: u128) {
+        self.secret = secret;
     }
 
     /// Members, replacements not counted.

@@ -281,6 +281,25 @@ fn a_sixteenth_holds_a_uniform_sample_of_those_that_were_found_however_often_eac
 }
 
 #[test]
+fn a_table_with_the_same_order_chooses_the_same_whoever_comes_first() {
+    let mut world = World::new();
+    let others: Vec<NodeRef> = (1..16).map(|subrange| world.node(256, subrange)).collect();
+    let forwards: Vec<NodeRef> = (0..20).map(|_| world.node(256, 0)).collect();
+    let backwards: Vec<NodeRef> = forwards.iter().rev().copied().collect();
+    let mut chosen = |order, nodes: &[NodeRef]| {
+        world.table = Table::new(LOCAL, 1);
+        world.table.set_order(order);
+        for node in others.iter().chain(nodes) {
+            world.found(*node);
+        }
+        world.members(256).into_iter().find(|member| nodes.contains(member)).unwrap()
+    };
+    let by_order: Vec<NodeRef> = (0..10).map(|order| chosen(order, &forwards)).collect();
+    assert_eq!((0..10).map(|order| chosen(order, &backwards)).collect::<Vec<_>>(), by_order);
+    assert!(by_order.iter().any(|node| *node != by_order[0]), "{by_order:?}");
+}
+
+#[test]
 fn nobody_is_displaced_after_an_hour_in_the_table() {
     let mut world = World::new();
     let [oldest, middle, youngest] = with_a_crowd(&mut world);
