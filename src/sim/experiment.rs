@@ -1,5 +1,6 @@
 //! A lookup experiment: fill a network, look things up in it, and compare what is found with the truth.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
@@ -51,7 +52,7 @@ impl Setup {
             Course::Churn(sessions) => Some(Lives::new(sessions, self.population(), bootnodes, lasts, self.seed)),
             Course::Quiet | Course::Split { .. } => None,
         };
-        let mut run = Run { setup: self, world, progress, lives, probes: Probes::default() };
+        let mut run = Run { setup: self, world, progress, lives, probes: Probes::default(), alarmed: BTreeSet::new() };
         run.fill();
         Ok(run.look_up(lasts))
     }
@@ -84,6 +85,8 @@ struct Run<'a, P> {
     /// Who comes and goes; `None` when nobody does.
     lives: Option<Lives>,
     probes: Probes,
+    /// Who has raised an alarm.
+    alarmed: BTreeSet<usize>,
 }
 
 impl<P: FnMut(&'static str, f64)> Run<'_, P> {
@@ -218,6 +221,7 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
             }
             (self.progress)(what, (step - 1) as f64 / STEPS as f64);
             self.world.run_until(Time(begin + end.saturating_sub(begin) * step / STEPS));
+            self.alarmed.extend(self.world.take_alarms().into_iter().map(|(_, node, _)| node));
             for (ended, asker, id, reply) in self.world.take_replies() {
                 // Nobody makes so many lookups that one would be refused; it would count as not found.
                 let Reply::Lookup(report) = reply else { continue };
@@ -273,6 +277,7 @@ impl<P: FnMut(&'static str, f64)> Run<'_, P> {
             simulated_seconds: (now.0 - before_all) as f64 / 1e6,
             census,
             moments: outcomes.moments(),
+            alarmed: self.alarmed.iter().filter(|&&node| !is_sybil(self.world.sybils(), node as u32)).count(),
             sybils: self.world.sybils().map(|sybils| self.sybils(sybils, outcomes)),
             joiners: std::mem::take(&mut self.probes).report(),
         }

@@ -73,6 +73,8 @@ pub struct Report {
     pub census: Census,
     /// How the lookups fared in the course of time.
     pub moments: Vec<Moment>,
+    /// Honest nodes that raised an alarm: too many IDs near their own, or of one network. Clocks are not watched.
+    pub alarmed: usize,
     /// What Sybils came to; without Sybils, none.
     pub sybils: Option<SybilFigures>,
     /// How soon joiners were found; without joiners, none.

@@ -166,28 +166,3 @@ fn honest_networks_raise_no_alarm_and_sybils_around_a_node_do() {
     let [Alarm::Crowded { nodes: 4..=16, expected, network }] = of_victim[..] else { panic!("{alarms:?}") };
     assert!(*expected < 0.05 && (100..400).contains(network), "{alarms:?}");
 }
-
-/// A measurement for docs/attacks.md: `cargo test --release --lib -- --ignored --nocapture large_honest`. What runs by itself
-/// is the test above, of the same alarms in a network of 200.
-#[test]
-#[ignore = "an hour of CPU time for networks of 10,000 nodes; all tests together may take five minutes"]
-fn large_honest_networks_raise_no_alarm() {
-    for (nodes, joined, until) in
-        [(10_000, true, 1500), (10_000, false, 5400), (1_000, true, 3600), (1_000, false, 9000)]
-    {
-        for seed in 1..=3 {
-            let population = Arc::new(Population::new(nodes, seed, false, 2));
-            let mut config = config();
-            config.alarms = Default::default();
-            let network = Network::new("uniform:25-75".parse().unwrap());
-            let mut world = World::new(population, config, network, Fidelity::Message, seed, 2);
-            match joined {
-                true => join(&mut world),
-                false => world.warm(Choice::Diverse),
-            }
-            let alarms = live_until(&mut world, until);
-            println!("{nodes} nodes, joined: {joined}, seed {seed}, until {until} s: {} alarms", alarms.len());
-            assert_eq!(alarms, []);
-        }
-    }
-}

@@ -102,6 +102,7 @@ fn sybils_are_reported_where_there_are_any() {
     assert_eq!(report["sybils"]["nodes"], 15);
     assert!(report["sybils"]["in_tables"].as_f64().is_some_and(|share| (0.15..0.35).contains(&share)));
     assert_eq!(report["sybils"]["none_honest"], 0.0, "there are fewer of them than a result holds");
+    assert_eq!(report["alarmed"], 0, "they are everywhere, and gather nowhere");
     assert_eq!(json(&home, &["--fill", "warm"])["sybils"], Value::Null);
 }
 

@@ -77,6 +77,9 @@ pub(super) fn as_text(scenario: &Scenario, report: &Report, cost: &Cost) -> Stri
             format!("{nodes}; {tables} of the honest tables, {results} of what was found; {captured} of the lookups found nobody else"),
         ));
     }
+    if report.alarmed > 0 {
+        lines.push(("alarms", format!("raised by {} honest nodes", report.alarmed)));
+    }
     lines.push((
         "tables",
         format!(
@@ -145,6 +148,7 @@ pub(super) fn as_json(scenario: &Scenario, report: &Report, cost: &Cost) -> Stri
         "seconds_to_99": seconds_to(&report.moments, 0.99),
         "moments": moments.collect::<Vec<_>>(),
         "joiners": joiners,
+        "alarmed": report.alarmed,
         "sybils": sybils,
         "census": {
             "running": census.running,
