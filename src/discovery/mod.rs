@@ -200,31 +200,6 @@ impl Discovery {
         Ok(())
     }
 
-    /// Adds an address where a node lives whose key is not known: it is tried until a node answers there, one whose ID begins
-    /// like `pin` if that is given, and again whenever the table is empty.
-    ///
-    /// # Errors
-    /// When the node has been shut down.
-    pub async fn add_address(&self, addr: SocketAddr, pin: Option<IdPrefix>) -> Result<(), RequestError> {
-        self.send(Request::AddAddress(addr, pin)).await
-    }
-
-    /// Takes back [`Discovery::add_address`]; whoever has become a member by it stays one.
-    ///
-    /// # Errors
-    /// When the node has been shut down.
-    pub async fn remove_address(&self, addr: SocketAddr) -> Result<(), RequestError> {
-        self.send(Request::RemoveAddress(addr)).await
-    }
-
-    /// Tries a contact no longer that was added before; if it is a member it stays one.
-    ///
-    /// # Errors
-    /// When the node has been shut down.
-    pub async fn remove_contact(&self, contact: Contact) -> Result<(), RequestError> {
-        self.send(Request::RemoveBootnode(contact)).await
-    }
-
     /// The local record.
     pub fn local_record(&self) -> Arc<Record> {
         match self.shared.record.read() {
