@@ -74,13 +74,16 @@ pub(super) async fn follow(mut link: Link, name: Name, mut stop: oneshot::Receiv
         tokio::select! {
             stopped = &mut stop => return withdraw(&link, &known, stopped).await,
             () = tokio::time::sleep(wait) => {}
-            () = link.emptied() => tokio::time::sleep(EMPTIED).await,
+            () = async {
+                link.emptied().await;
+                tokio::time::sleep(EMPTIED).await;
+            } => {}
         }
         if link.ended() {
             return;
         }
         if !link.has_contacts() {
-            link.resolver.forget(name.name());
+            link.resolver.renew();
         }
     }
 }

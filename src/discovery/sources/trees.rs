@@ -89,6 +89,10 @@ impl Reader {
         match news {
             News::Node(record) => return self.ping(&record).await,
             News::Root { .. } | News::Link { .. } => info!("{news}"),
+            News::Unanswered { .. } => {
+                warn!("{news}");
+                self.link.resolver.renew();
+            }
             News::Skipped { .. } if self.skipped >= WARNINGS => debug!("{news}"),
             News::Skipped { .. } => {
                 self.skipped += 1;
