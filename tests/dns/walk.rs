@@ -285,7 +285,7 @@ fn links_that_dns_gives_no_answer_for_hold_up_no_node() {
     let zone = zone(&[&tree]);
     let mut walk = walk(&tree);
     let (mut now, mut nodes) = (Duration::ZERO, BTreeSet::new());
-    while now < Duration::from_secs(120) {
+    let due = loop {
         match walk.poll(now) {
             Step::Ask(query) => {
                 let text = &zone[&query.name];
@@ -298,10 +298,14 @@ fn links_that_dns_gives_no_answer_for_hold_up_no_node() {
                 }));
             }
             Step::Wait(at) => now = at,
-            Step::Rest(_) => break,
+            Step::Rest(due) => break due,
         }
-    }
+    };
     assert_eq!(nodes, ids(&records));
+    // They have been asked for more than once, and are once more after the root.
+    assert!(now < RECHECK, "{now:?}");
+    let again = go(&mut walk, &zone, due, due + LONG);
+    assert_eq!(again.news.iter().filter(|news| matches!(news, News::Link { .. })).count(), others.len());
 }
 
 #[test]

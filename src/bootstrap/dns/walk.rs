@@ -167,9 +167,10 @@ struct Tree {
     nodes: Vec<Hash>,
     /// Where the children of the branch that was read last begin in `nodes`.
     fresh: usize,
-    /// Entries that were not there; they have another chance when the root has been asked for again.
+    /// Entries that were not there, or that DNS gives no answer for though it does for others; they have another chance
+    /// when the root has been asked for again.
     missing: Vec<(Hash, Subtree)>,
-    /// Those that have had it.
+    /// Those that have had one.
     missed: BTreeSet<Hash>,
     /// Entries that are not worth another try, as this tree has them: another one may have what is missing here.
     refused: BTreeSet<Hash>,
@@ -249,9 +250,16 @@ impl<R: Rng> Walk<R> {
             Err(error) if error.is_absence() => Vec::new(),
             Err(error) => {
                 let tree = &mut self.trees[query.tree];
+                let answers = tree.pause.is_zero();
                 tree.pause = (tree.pause * 2).clamp(WAITS.0, WAITS.1);
                 tree.paused_until = now + tree.pause;
-                tree.put_back(query);
+                match query.entry {
+                    // It is not DNS, for others are answered: this one has to wait, lest the tree is never read to its end.
+                    Some(entry) if answers && !tree.missed.insert(entry.0) => tree.missing.push(entry),
+                    Some(entry) => tree.queue(entry),
+                    // The root is still due.
+                    None => {}
+                }
                 return vec![News::Unanswered { name: query.name.clone(), error, again: tree.pause }];
             }
         };
@@ -397,10 +405,7 @@ impl<R: Rng> Walk<R> {
                 break;
             }
             known += 1;
-            match subtree {
-                Subtree::Links => tree.links.push(hash),
-                Subtree::Nodes => tree.nodes.push(hash),
-            }
+            tree.queue((hash, subtree));
         }
         news
     }
@@ -482,21 +487,16 @@ impl Tree {
         Query { name: format!("{hash}.{}", self.url.domain), tree, entry: Some((hash, subtree)) }
     }
 
-    fn put_back(&mut self, query: &Query) {
-        match query.entry {
-            // It is still due.
-            None => {}
-            Some((hash, Subtree::Links)) => self.links.push(hash),
-            Some((hash, Subtree::Nodes)) => self.nodes.push(hash),
+    fn queue(&mut self, (hash, subtree): (Hash, Subtree)) {
+        match subtree {
+            Subtree::Links => self.links.push(hash),
+            Subtree::Nodes => self.nodes.push(hash),
         }
     }
 
     fn retry_missing(&mut self) {
-        for (hash, subtree) in std::mem::take(&mut self.missing) {
-            match subtree {
-                Subtree::Links => self.links.push(hash),
-                Subtree::Nodes => self.nodes.push(hash),
-            }
+        for entry in std::mem::take(&mut self.missing) {
+            self.queue(entry);
         }
     }
 }
