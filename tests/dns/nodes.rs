@@ -231,20 +231,32 @@ async fn a_bootnode_that_moves_is_found_by_its_name() {
     }
 }
 
-/// Two names with one address; the one that stays has it tried again.
+/// While a node is alone its names are resolved again soon. What has gone from DNS stays, since what has failed may be
+/// DNS; and an address that two names have is tried again for the one that stays.
 #[tokio::test]
-async fn an_address_that_another_name_has_too_comes_back() {
-    let (server, silent) = (Server::start().await, UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
-    let port = silent.local_addr().unwrap().port();
-    for name in ["one.example.org", "two.example.org"] {
+async fn names_that_are_resolved_again_keep_their_addresses() {
+    let server = Server::start().await;
+    let [silent, other] = [UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)), UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))];
+    let [silent, other] =
+        [silent.await.unwrap(), other.await.unwrap()].map(|socket| socket.local_addr().unwrap().port());
+    for name in ["gone.example.org", "one.example.org", "two.example.org"] {
         server.address(name, Ipv4Addr::LOCALHOST, TTL).await;
     }
-    let [one, two] = ["one", "two"].map(|name| parse(format!("{name}.example.org:{port}")));
-    let node = builder(3).dns_server(server.addr).bootnodes([one.clone(), two]).start().await.expect("it starts");
+    // Each has one of its own too, so that it shows when it is resolved.
+    server.address("one.example.org", Ipv4Addr::new(127, 0, 0, 3), TTL).await;
+    server.address("two.example.org", Ipv4Addr::new(127, 0, 0, 4), TTL).await;
+    let gone = parse(format!("gone.example.org:{other}"));
+    let node = builder(3).dns_server(server.addr).bootnodes([gone]).start().await.expect("it starts");
     bootnodes(&node, 1).await;
+    server.remove("gone.example.org", RecordType::A).await;
+    let [one, two] = ["one", "two"].map(|name| parse(format!("{name}.example.org:{silent}")));
+    for contact in [one.clone(), two] {
+        node.add_bootnode(contact).await.expect("it runs");
+    }
+    bootnodes(&node, 4).await;
     node.remove_bootnode(&one).await.expect("it runs");
-    bootnodes(&node, 0).await;
-    bootnodes(&node, 1).await;
+    bootnodes(&node, 2).await;
+    bootnodes(&node, 3).await;
 }
 
 /// The questions that a DNS server gets are about whatever else the node wants to know.
