@@ -26,6 +26,11 @@ async fn addresses_of_both_families_with_the_least_ttl() {
     assert_eq!(answer.records, [v4(1), v4(2), Ipv6Addr::LOCALHOST.into()]);
     assert!((89..=90).contains(&answer.ttl.as_secs()), "{:?}", answer.ttl);
 
+    // An IPv4 address in IPv6 clothing is that IPv4 address, and the same one as without it.
+    server.address("mapped.example.org", Ipv4Addr::new(127, 0, 0, 5).to_ipv6_mapped(), TTL).await;
+    server.address("mapped.example.org", v4(5), TTL).await;
+    assert_eq!(resolver.addresses("mapped.example.org").await.unwrap().records, [v4(5)]);
+
     assert_eq!(resolver.addresses("nobody.example.org").await, Err(DnsError::NoName));
     assert_eq!(resolver.texts("nobody.example.org").await, Err(DnsError::NoName));
     server.text("text.example.org", "hello").await;

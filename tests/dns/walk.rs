@@ -278,6 +278,26 @@ fn a_linked_tree_spoils_no_entry_of_another() {
 }
 
 #[test]
+fn what_was_wrong_is_asked_for_again_with_a_newer_root_and_not_before() {
+    let records: Vec<Record> = (0..5).map(record).collect();
+    let [old, new] = [1, 2].map(|seq| Tree::sign(1, "example.org", seq, &records, &[]));
+    let name = format!("{}.example.org", Hash::of(&records[0].to_string()));
+    let mut zone = zone(&[&old]);
+    let right = zone.insert(name.clone(), records[1].to_string()).unwrap();
+    let mut walk = walk(&old);
+    let first = go(&mut walk, &zone, Duration::ZERO, LONG);
+    assert_eq!(first.nodes(), ids(&records[1..]));
+    zone.insert(name.clone(), right);
+    let Step::Rest(due) = first.rest else { panic!("{:?}", first.rest) };
+    let second = go(&mut walk, &zone, due, due + LONG);
+    assert_eq!(second.asked, [(due, "example.org".to_owned())]);
+    zone.insert("example.org".into(), new.root);
+    let third = go(&mut walk, &zone, due + RECHECK, due + LONG);
+    assert_eq!(third.nodes(), ids(&records[..1]));
+    assert_eq!(third.asked.into_iter().map(|(_, name)| name).collect::<Vec<_>>(), ["example.org".to_owned(), name]);
+}
+
+#[test]
 fn links_that_dns_gives_no_answer_for_hold_up_no_node() {
     let records: Vec<Record> = (0..20).map(record).collect();
     let others: Vec<TreeUrl> = (2..5).map(|number| Tree::sign(number, "b.example.org", 1, &[], &[]).url).collect();
@@ -297,13 +317,15 @@ fn links_that_dns_gives_no_answer_for_hold_up_no_node() {
                     _ => None,
                 }));
             }
-            Step::Wait(at) => now = at,
+            Step::Wait(at) => {
+                assert!(at < RECHECK, "it is never at its end");
+                now = at;
+            }
             Step::Rest(due) => break due,
         }
     };
     assert_eq!(nodes, ids(&records));
     // They have been asked for more than once, and are once more after the root.
-    assert!(now < RECHECK, "{now:?}");
     let again = go(&mut walk, &zone, due, due + LONG);
     assert_eq!(again.news.iter().filter(|news| matches!(news, News::Link { .. })).count(), others.len());
 }
