@@ -191,44 +191,47 @@ async fn a_dns_server_that_is_silent_holds_up_nothing_else() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_bootnode_that_moves_is_found_by_its_name() {
-    for kind in ["enode", "address", "seed", "service"] {
-        let server = Server::start().await;
-        let hub = start(1).await;
-        let (hub_key, hub_port) = (key(&hub), port(&hub));
-        // Longer than this test: the answer is forgotten when the table is empty.
-        server.address("boot.example.org", Ipv4Addr::LOCALHOST, TTL).await;
-        server.service("srv.example.org", 1, 1, hub_port, "boot.example.org").await;
-        let contact = match kind {
-            "enode" => format!("enode://{hub_key}@boot.example.org:{hub_port}"),
-            "address" => format!("boot.example.org:{hub_port}"),
-            "seed" => format!("dns:boot.example.org:{hub_port}"),
-            _ => "dns:srv.example.org".to_owned(),
-        };
-        // Another contact has it in the table by the time that the name is resolved, so that it is not resolved again
-        // soon for want of contacts. That the node has any is watched for since there is a name to resolve.
-        let direct = Bootnode::Enode(hub.local_enode());
-        let nobody = parse("nobody.example.org:9");
-        let builder = builder(3).config(quick()).dns_server(server.addr);
-        let node = builder.bootnodes([direct.clone(), nobody]).start().await.expect("it starts");
-        let mut events = node.events();
-        assert_eq!(added(&mut events, hub_key).await, hub.local_addr());
-        node.remove_bootnode(&direct).await.expect("it runs");
-        bootnodes(&node, 0).await;
-        node.add_bootnode(parse(contact)).await.expect("it runs");
-        bootnodes(&node, 1).await;
+    tokio::join!(moves("enode"), moves("address"), moves("seed"), moves("service"));
+}
 
-        let moved = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), hub_port);
-        hub.shutdown().await;
-        server.remove("boot.example.org", RecordType::A).await;
-        server.address("boot.example.org", Ipv4Addr::new(127, 0, 0, 2), TTL).await;
-        let dead = |event: &Event| matches!(event, Event::NodeRemoved(_, Removal::Dead)).then_some(());
-        event(&mut events, dead).await;
-        let again = NodeKey::from_bytes(&[1; 32]).unwrap();
-        let hub = Discovery::builder(again).listen(moved).start().await.expect("the port is free there");
-        assert_eq!(added(&mut events, hub_key).await, hub.local_addr(), "{kind}");
-        // The old address is tried no longer.
-        bootnodes(&node, 1).await;
-    }
+#[cfg(target_os = "linux")]
+async fn moves(kind: &str) {
+    let server = Server::start().await;
+    let hub = start(1).await;
+    let (hub_key, hub_port) = (key(&hub), port(&hub));
+    // Longer than this test: the answer is forgotten when the table is empty.
+    server.address("boot.example.org", Ipv4Addr::LOCALHOST, TTL).await;
+    server.service("srv.example.org", 1, 1, hub_port, "boot.example.org").await;
+    let contact = match kind {
+        "enode" => format!("enode://{hub_key}@boot.example.org:{hub_port}"),
+        "address" => format!("boot.example.org:{hub_port}"),
+        "seed" => format!("dns:boot.example.org:{hub_port}"),
+        _ => "dns:srv.example.org".to_owned(),
+    };
+    // Another contact has it in the table by the time that the name is resolved, so that it is not resolved again
+    // soon for want of contacts. That the node has any is watched for since there is a name to resolve.
+    let direct = Bootnode::Enode(hub.local_enode());
+    let nobody = parse("nobody.example.org:9");
+    let builder = builder(3).config(quick()).dns_server(server.addr);
+    let node = builder.bootnodes([direct.clone(), nobody]).start().await.expect("it starts");
+    let mut events = node.events();
+    assert_eq!(added(&mut events, hub_key).await, hub.local_addr());
+    node.remove_bootnode(&direct).await.expect("it runs");
+    bootnodes(&node, 0).await;
+    node.add_bootnode(parse(contact)).await.expect("it runs");
+    bootnodes(&node, 1).await;
+
+    let moved = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), hub_port);
+    hub.shutdown().await;
+    server.remove("boot.example.org", RecordType::A).await;
+    server.address("boot.example.org", Ipv4Addr::new(127, 0, 0, 2), TTL).await;
+    let dead = |event: &Event| matches!(event, Event::NodeRemoved(_, Removal::Dead)).then_some(());
+    event(&mut events, dead).await;
+    let again = NodeKey::from_bytes(&[1; 32]).unwrap();
+    let hub = Discovery::builder(again).listen(moved).start().await.expect("the port is free there");
+    assert_eq!(added(&mut events, hub_key).await, hub.local_addr(), "{kind}");
+    // The old address is tried no longer.
+    bootnodes(&node, 1).await;
 }
 
 /// While a node is alone its names are resolved again soon. What has gone from DNS stays, since what has failed may be
