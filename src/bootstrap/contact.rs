@@ -114,7 +114,7 @@ impl Bootnode {
     pub fn contact(&self) -> Option<Contact> {
         match self {
             Bootnode::Enode(enode) => enode.contact(),
-            Bootnode::Record(record) => record.contact(),
+            Bootnode::Record(record) => contacts(record).next(),
             Bootnode::Address(_) | Bootnode::Seed(_) | Bootnode::Tree(_) | Bootnode::Lan => None,
         }
     }
@@ -162,8 +162,9 @@ impl FromStr for Bootnode {
     fn from_str(text: &str) -> Result<Self, BootnodeError> {
         if text.starts_with("enr:") {
             let record: Record = text.parse()?;
-            let endpoint = record.endpoint().ok_or(BootnodeError::NoAddress)?;
-            return if endpoint.udp == 0 { Err(BootnodeError::NoPort) } else { Ok(Bootnode::Record(Box::new(record))) };
+            record.endpoint().ok_or(BootnodeError::NoAddress)?;
+            let contact = contacts(&record).next();
+            return contact.map(|_| Bootnode::Record(Box::new(record))).ok_or(BootnodeError::NoPort);
         }
         if text.starts_with("enode:") {
             let enode: Enode = text.parse()?;
@@ -181,6 +182,13 @@ impl FromStr for Bootnode {
         };
         if cfg!(feature = "dns") { Ok(found) } else { Err(BootnodeError::NoDns) }
     }
+}
+
+/// Wherever a record says that its node can be sent to, IPv4 first.
+pub(crate) fn contacts(record: &Record) -> impl Iterator<Item = Contact> {
+    let endpoints = [record.endpoint_v4(), record.endpoint_v6()].into_iter().flatten();
+    let key = *record.public_key();
+    endpoints.filter(|endpoint| endpoint.udp != 0).map(move |endpoint| Contact { key, endpoint })
 }
 
 fn parse_seed(text: &str) -> Result<Seed, BootnodeError> {

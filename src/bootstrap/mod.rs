@@ -6,6 +6,7 @@ mod file;
 #[cfg(feature = "lan")]
 pub(crate) mod lan;
 
+pub(crate) use contact::contacts;
 pub use contact::{Address, Bootnode, BootnodeError, DEFAULT_PORT, Seed};
 pub use file::{BadLine, BootnodeFile, FileError, GoodLine, MAX_FILE_LEN, MAX_LINE_LEN, MAX_LINES, parse, read};
 

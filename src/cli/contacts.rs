@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, SystemTime};
 
+use tokio::sync::mpsc::Sender;
 use tracing::{info, warn};
 
 use super::args::BootnodeArgs;
@@ -14,10 +16,13 @@ use crate::bootstrap::{self, BadLine, Bootnode, BootnodeFile};
 /// Bad lines of a file that are shown; of more the number is told.
 const SHOWN: usize = 10;
 
+/// How often files of contacts are looked at: whoever has edited one waits for it.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// The contacts that the options name, by where they come from.
 #[derive(Debug, Default)]
 pub(super) struct Given {
-    /// Those that do not change: of options, or built in.
+    /// Those that do not change: of options, of pipes, or built in.
     fixed: Vec<Bootnode>,
     files: Vec<GivenFile>,
     skip_bad: bool,
@@ -40,6 +45,8 @@ type Stamp = Option<(SystemTime, u64)>;
 pub(super) struct Changes {
     pub(super) added: Vec<Bootnode>,
     pub(super) removed: Vec<Bootnode>,
+    /// How many there are now, without `lan`.
+    pub(super) count: usize,
 }
 
 /// Reads all contacts that the options name; without any option, those that are built in.
@@ -56,12 +63,38 @@ pub(super) fn load(args: &BootnodeArgs) -> Result<Given, Failure> {
         let stamp = stamp(path);
         let contacts = read(path, given.skip_bad)?;
         info!("{} in {}", count(contacts.len()), path.display());
-        given.files.push(GivenFile { path: path.clone(), stamp, contacts });
+        if fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+            given.files.push(GivenFile { path: path.clone(), stamp, contacts });
+        } else {
+            // A pipe can be read once, and whoever opens it again may wait for ever.
+            given.fixed.extend(contacts);
+        }
     }
     Ok(given)
 }
 
+/// Looks at the files again and again, and reads all of them when asked to, until nobody listens any more. A thread is
+/// held up by it, since a file may be in a network that is gone.
+pub(super) fn watch(mut given: Given, asked: &Receiver<()>, changed: &Sender<Changes>) {
+    loop {
+        let all = match asked.recv_timeout(LOOK) {
+            Ok(()) => true,
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let changes = given.reread(all);
+        if !(changes.added.is_empty() && changes.removed.is_empty()) && changed.blocking_send(changes).is_err() {
+            return;
+        }
+    }
+}
+
 impl Given {
+    /// Whether any of them may change.
+    pub(super) fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// All contacts, each once.
     pub(super) fn all(&self) -> Vec<Bootnode> {
         let all = self.fixed.iter().chain(self.files.iter().flat_map(|file| &file.contacts));
@@ -92,7 +125,8 @@ impl Given {
             let others: BTreeSet<String> = others.iter().map(Bootnode::to_string).collect();
             from.iter().filter(|contact| !others.contains(&contact.to_string())).cloned().collect()
         };
-        Changes { added: missing(&after, &before), removed: missing(&before, &after) }
+        let count = after.iter().filter(|contact| **contact != Bootnode::Lan).count();
+        Changes { added: missing(&after, &before), removed: missing(&before, &after), count }
     }
 }
 
@@ -170,30 +204,74 @@ fn ranges(numbers: &[usize]) -> String {
 mod tests {
     use super::*;
 
+    fn nodes() -> [Bootnode; 3] {
+        [1_u8, 2, 3].map(|n| {
+            let key = crate::proto::identity::NodeKey::from_bytes(&[n; 32]).unwrap();
+            format!("enode://{}@127.0.0.1:{n}", key.public_key()).parse().unwrap()
+        })
+    }
+
     #[test]
     fn what_has_changed_in_a_file_is_found_and_a_broken_one_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("nodes");
-        let [one, two, three] = [1_u8, 2, 3].map(|n| {
-            let key = crate::proto::identity::NodeKey::from_bytes(&[n; 32]).unwrap();
-            format!("enode://{}@127.0.0.1:{n}", key.public_key()).parse::<Bootnode>().unwrap()
-        });
-        fs::write(&path, format!("{one}\n{two}\n{two}\n")).unwrap();
+        let [one, two, three] = nodes();
+        fs::write(&path, format!("{one}\n{two}\n{two}\nlan\n")).unwrap();
         let args = BootnodeArgs { bootnodes: vec![path.clone()], bootnode: vec![one.clone()], ..Default::default() };
         let mut given = load(&args).unwrap();
-        assert_eq!(given.all(), [one.clone(), two.clone()]);
-        assert_eq!(given.reread(true), Changes::default());
+        assert_eq!(given.all(), [one.clone(), two.clone(), Bootnode::Lan]);
+        assert_eq!(given.reread(true), Changes { count: 2, ..Changes::default() });
         // What an option names as well is not taken back.
-        fs::write(&path, format!("{three}\n")).unwrap();
-        assert_eq!(given.reread(false), Changes { added: vec![three.clone()], removed: vec![two] });
+        fs::write(&path, format!("{three}\nlan\n")).unwrap();
+        assert_eq!(given.reread(false), Changes { added: vec![three.clone()], removed: vec![two], count: 2 });
         fs::write(&path, "nonsense, and more of it\n").unwrap();
-        assert_eq!(given.reread(false), Changes::default());
+        assert_eq!(given.reread(false), Changes { count: 2, ..Changes::default() });
         fs::remove_file(&path).unwrap();
-        assert_eq!(given.reread(false), Changes::default());
-        assert_eq!(given.all(), [one.clone(), three.clone()]);
+        assert_eq!(given.reread(false), Changes { count: 2, ..Changes::default() });
+        assert_eq!(given.all(), [one.clone(), three.clone(), Bootnode::Lan]);
         fs::write(&path, "").unwrap();
-        assert_eq!(given.reread(false), Changes { added: vec![], removed: vec![three] });
+        assert_eq!(given.reread(false), Changes { added: vec![], removed: vec![three, Bootnode::Lan], count: 1 });
         assert_eq!(given.all(), [one]);
+    }
+
+    /// Time and length of two contents are made the same, so that it shows when they are read.
+    #[test]
+    fn a_file_is_read_again_when_it_looks_changed_or_that_is_asked_for_and_at_no_other_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("nodes");
+        let [one, two, three] = nodes();
+        let write = |contact: &Bootnode, seconds| {
+            fs::write(&path, format!("{contact}\n")).unwrap();
+            let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            fs::File::options().write(true).open(&path).unwrap().set_modified(changed).unwrap();
+        };
+        write(&one, 1);
+        let mut given = load(&BootnodeArgs { bootnodes: vec![path.clone()], ..Default::default() }).unwrap();
+        write(&two, 1);
+        assert_eq!(given.reread(false), Changes { count: 1, ..Changes::default() });
+        write(&two, 2);
+        assert_eq!(given.reread(false), Changes { added: vec![two.clone()], removed: vec![one], count: 1 });
+        write(&three, 2);
+        assert_eq!(given.reread(false), Changes { count: 1, ..Changes::default() });
+        assert_eq!(given.reread(true), Changes { added: vec![three], removed: vec![two], count: 1 });
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_pipe_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let [one, ..] = nodes();
+        let writer = std::thread::spawn({
+            let (path, text) = (path.clone(), format!("{one}\n"));
+            move || fs::write(path, text).unwrap()
+        });
+        let mut given = load(&BootnodeArgs { bootnodes: vec![path], ..Default::default() }).unwrap();
+        writer.join().unwrap();
+        // Once more it would wait for somebody who writes to it.
+        assert_eq!(given.reread(true), Changes { count: 1, ..Changes::default() });
+        assert_eq!((given.all(), given.has_files()), (vec![one], false));
     }
 
     #[test]

@@ -9,10 +9,10 @@ use tracing::{debug, warn};
 
 use super::failure::Failure;
 use crate::bootstrap::dns::{News, Resolver, Step, TreeUrl, Walk};
-use crate::bootstrap::{Address, Bootnode};
+use crate::bootstrap::{Address, Bootnode, contacts};
 use crate::proto::config::Config;
 use crate::proto::engine::CommandError;
-use crate::proto::identity::{Contact, Host, IdPrefix, Record};
+use crate::proto::identity::{Contact, Host, IdPrefix};
 use crate::store::fresh_key;
 use crate::{Discovery, RequestError, StartError};
 
@@ -88,7 +88,7 @@ pub(super) async fn introduce(discovery: &Discovery, peers: &[Peer]) -> Result<(
 pub(super) async fn resolve(bootnode: &Bootnode, resolver: &Resolver) -> Result<Peer, Failure> {
     match bootnode {
         Bootnode::Enode(enode) => Ok(Peer::Known(enode.at(one_address(&enode.host, resolver).await?))),
-        Bootnode::Record(record) => match record.contact() {
+        Bootnode::Record(_) => match bootnode.contact() {
             Some(contact) => Ok(Peer::Known(contact)),
             None => Err(Failure::input("the record holds no address to contact its node at")),
         },
@@ -118,7 +118,7 @@ pub(super) async fn resolve_all(bootnodes: &[Bootnode], resolver: &Resolver) -> 
     for bootnode in bootnodes {
         match bootnode {
             // Both of its addresses: which one can be reached is found out by asking.
-            Bootnode::Record(record) => peers.extend(addresses_of(record)),
+            Bootnode::Record(record) => peers.extend(contacts(record).map(Peer::Known)),
             Bootnode::Enode(_) | Bootnode::Address(_) => match resolve(bootnode, resolver).await {
                 Ok(peer) => peers.push(peer),
                 Err(failure) => warn!("{failure}; going on without it"),
@@ -193,13 +193,6 @@ async fn one_address(host: &Host, resolver: &Resolver) -> Result<IpAddr, Failure
     ip.copied().ok_or_else(|| Failure::runtime(format!("the host name {name} has no address")))
 }
 
-fn addresses_of(record: &Record) -> impl Iterator<Item = Peer> {
-    let endpoints = [record.endpoint_v4(), record.endpoint_v6()].into_iter().flatten();
-    endpoints
-        .filter(|endpoint| endpoint.udp != 0)
-        .map(|endpoint| Peer::Known(Contact { key: *record.public_key(), endpoint }))
-}
-
 /// Some nodes of a tree, enough to begin a lookup with.
 #[expect(clippy::disallowed_methods, reason = "the walk is given real time here")]
 async fn read_tree(url: &TreeUrl, resolver: &Resolver) -> Vec<Peer> {
@@ -218,7 +211,7 @@ async fn read_tree(url: &TreeUrl, resolver: &Resolver) -> Vec<Peer> {
         let answer = resolver.texts(&query.name).await;
         for news in walk.handle_answer(start.elapsed(), &query, answer) {
             match news {
-                News::Node(record) => peers.extend(addresses_of(&record)),
+                News::Node(record) => peers.extend(contacts(&record).map(Peer::Known)),
                 News::Root { .. } | News::Link { .. } => debug!("{news}"),
                 // It is not asked for again here.
                 News::BadRoot { domain, error, .. } => warn!("the tree at {domain} is not used: {error}"),

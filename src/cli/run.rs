@@ -26,9 +26,6 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// How often the status is said.
 const STATUS: Duration = Duration::from_secs(60);
 
-/// How often files of contacts are looked at: whoever has edited one waits for it.
-const REREAD: Duration = Duration::from_secs(2);
-
 /// How long the end may take: SIGTERM is obeyed within 2 s.
 const SHUTDOWN: Duration = Duration::from_millis(1500);
 
@@ -113,7 +110,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let JoinArgs { lan, no_default_bootnodes } = args.join;
     // A network of one's own must not join the public one.
     let own = args.bootnodes.is_absent() && (lan || no_default_bootnodes);
-    let mut given = if own { Given::default() } else { contacts::load(&args.bootnodes)? };
+    let given = if own { Given::default() } else { contacts::load(&args.bootnodes)? };
     let lan = lan || given.all().contains(&Bootnode::Lan);
     let mut builder = if ephemeral {
         Discovery::builder(fresh_key().map_err(Failure::runtime)?).record_seq(fresh_seq())
@@ -135,7 +132,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let mut events = discovery.events();
     print(&format!("{}\n{}\n", discovery.local_enode(), discovery.local_record()))?;
     info!("kadnode {} listens on UDP {}", env!("CARGO_PKG_VERSION"), discovery.local_addr());
-    let bootnodes = wanted(&given);
+    let bootnodes: Vec<Bootnode> = given.all().into_iter().filter(|contact| *contact != Bootnode::Lan).collect();
     let mut count = bootnodes.len();
     for bootnode in bootnodes {
         discovery.add_bootnode(bootnode).await.map_err(Failure::runtime)?;
@@ -152,19 +149,27 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let silence = tokio::time::sleep(SILENCE);
     tokio::pin!(silence);
     let mut said = false;
-    let mut look = tokio::time::interval(REREAD);
+    // Asked for twice, the files are read once.
+    let (reread, asked) = std::sync::mpsc::sync_channel(1);
+    let (changed, mut changes) = tokio::sync::mpsc::channel(1);
+    if given.has_files() {
+        std::thread::spawn(move || contacts::watch(given, &asked, &changed));
+    }
     loop {
         tokio::select! {
             signal = signals.wait() => {
                 let Some(end) = signal else {
                     info!("SIGHUP: reading the files of contacts again");
-                    count = reread(&mut given, true, &discovery).await?;
+                    let _ = reread.try_send(());
                     continue;
                 };
                 info!("{end}: ending");
                 break;
             }
-            _ = look.tick() => count = reread(&mut given, false, &discovery).await?,
+            Some(changes) = changes.recv() => {
+                count = changes.count;
+                take_over(changes, &discovery).await?;
+            }
             event = events.next() => match event {
                 Some(Ok(Event::Contacts { any: now })) => {
                     any = now;
@@ -350,12 +355,10 @@ fn log_event(event: &Event) {
     }
 }
 
-/// Takes over what has changed in the files of contacts; tells how many contacts there are.
-async fn reread(given: &mut Given, all: bool, discovery: &Discovery) -> Result<usize, Failure> {
-    let Changes { added, removed } = given.reread(all);
-    if !added.is_empty() || !removed.is_empty() {
-        info!("{} added, {} removed", contacts::count(added.len()), contacts::count(removed.len()));
-    }
+/// Takes over what has changed in the files of contacts.
+async fn take_over(changes: Changes, discovery: &Discovery) -> Result<(), Failure> {
+    let Changes { added, removed, .. } = changes;
+    info!("{} added, {} removed", contacts::count(added.len()), contacts::count(removed.len()));
     for contact in &removed {
         discovery.remove_bootnode(contact).await.map_err(Failure::runtime)?;
     }
@@ -366,12 +369,7 @@ async fn reread(given: &mut Given, all: bool, discovery: &Discovery) -> Result<u
         }
         discovery.add_bootnode(contact).await.map_err(Failure::runtime)?;
     }
-    Ok(wanted(given).len())
-}
-
-/// The contacts that the node is told of one by one.
-fn wanted(given: &Given) -> Vec<Bootnode> {
-    given.all().into_iter().filter(|contact| *contact != Bootnode::Lan).collect()
+    Ok(())
 }
 
 /// SIGINT, SIGTERM and SIGHUP, or what the platform has for them.

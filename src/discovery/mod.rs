@@ -25,7 +25,7 @@ use self::memory::MemoryHandle;
 pub use self::report::{Snapshot, SnapshotNode, Stats};
 use self::sources::{Sources, Target};
 pub use self::streams::{Events, Foreign, Lagged};
-use crate::bootstrap::Bootnode;
+use crate::bootstrap::{self, Bootnode};
 use crate::proto::contacts::{Contacts, OwnContacts};
 use crate::proto::engine::{Command, CommandError, Engine, Event, LookupReport, Pinged, Reply};
 use crate::proto::identity::{
@@ -166,7 +166,7 @@ impl Discovery {
     /// When the node has been shut down.
     pub async fn add_bootnode(&self, bootnode: Bootnode) -> Result<(), RequestError> {
         if let Bootnode::Record(record) = &bootnode
-            && record.endpoint().is_none()
+            && bootstrap::contacts(record).next().is_none()
         {
             warn!("a bootnode cannot be used: its record holds no address with a UDP port: {record}");
             return Ok(());
@@ -342,9 +342,7 @@ impl Discovery {
     fn targets(&self, bootnode: &Bootnode) -> Option<Vec<Target>> {
         match bootnode {
             Bootnode::Record(record) => {
-                let endpoints = [record.endpoint_v4(), record.endpoint_v6()].into_iter().flatten();
-                let contacts = endpoints.map(|endpoint| Contact { key: *record.public_key(), endpoint });
-                let targets = contacts.map(Target::Contact).collect();
+                let targets = bootstrap::contacts(record).map(Target::Contact).collect();
                 Some(sources::sendable(self.shared.local_addr.ip(), targets))
             }
             Bootnode::Enode(enode) => enode.contact().map(|contact| vec![Target::Contact(contact)]),

@@ -29,6 +29,21 @@ fn a_file_of_contacts_is_read_again_when_it_changes() {
 }
 
 #[test]
+fn after_some_seconds_without_an_answer_the_contacts_that_there_are_by_then_are_told() {
+    let home = Home::new();
+    let file = home.write("nodes", &enode(8, 9));
+    let node = Node::start(home.path(), &["--ephemeral", "--bootnodes", &file]);
+    node.wait_for_log("1 contact in");
+    fs::write(&file, format!("{}\n{}\nlan\n", enode(8, 9), enode(9, 9))).unwrap();
+    let line = node.wait_for_log("heeded at the start");
+    assert!(
+        line.contains("WARN \"lan\" in a file of contacts is heeded at the start of the node: start it anew"),
+        "{line}"
+    );
+    node.wait_for_log("no contacts: none of the 2 that were given has answered yet");
+}
+
+#[test]
 #[cfg(unix)]
 fn sighup_reads_the_files_again() {
     let home = Home::new();

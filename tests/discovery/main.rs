@@ -1,6 +1,8 @@
 //! A node on real loopback sockets, through its public handle, with other nodes and with peers that are driven by hand.
 
 mod load;
+#[path = "../shared/quick.rs"]
+mod quick;
 mod sockets;
 mod support;
 

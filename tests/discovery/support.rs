@@ -18,6 +18,8 @@ pub(crate) use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 pub(crate) use tokio::net::UdpSocket;
 pub(crate) use tokio::task::JoinSet;
 
+pub(crate) use crate::quick::quick;
+
 /// Longer than anything here takes on a busy machine; what hangs fails by it.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
@@ -48,18 +50,6 @@ pub(crate) fn enode(node: &Discovery) -> Bootnode {
 
 pub(crate) fn contact(node: &Discovery) -> Contact {
     node.local_enode().contact().expect("the host is an address")
-}
-
-/// Checks that follow one another quickly, for tests that wait for what they show.
-pub(crate) fn quick() -> Config {
-    let mut config = Config::default();
-    config.requests.timeout = Duration::from_millis(500);
-    config.table.first_check = Duration::from_millis(100);
-    config.table.min_check = Duration::from_millis(200);
-    config.table.max_check = Duration::from_millis(400);
-    config.table.check_pace = Duration::from_millis(50);
-    config.table.retry_check = Duration::from_millis(50);
-    config
 }
 
 /// The first event, from now on, that `wanted` makes something of.

@@ -3,6 +3,8 @@
 mod nodes;
 #[cfg(feature = "cli")]
 mod program;
+#[path = "../shared/quick.rs"]
+mod quick;
 mod resolver;
 mod server;
 mod walk;

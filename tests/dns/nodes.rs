@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use hickory_server::proto::rr::RecordType;
 use kadnode::bootstrap::Bootnode;
-use kadnode::proto::config::Config;
 use kadnode::proto::engine::{Event, Removal};
 use kadnode::proto::identity::{NodeKey, PublicKey, Record};
 use kadnode::{Builder, Discovery, Events};
 use tokio::net::UdpSocket;
 
+use crate::quick::quick;
 use crate::server::{Server, TTL, Tree, record};
 
 /// Longer than anything here takes on a busy machine; what hangs fails by it.
@@ -108,12 +108,22 @@ async fn each_kind_of_contact_leads_to_the_node_that_it_means() {
 #[tokio::test]
 async fn another_node_than_the_one_that_is_pinned_is_no_contact() {
     let (server, hub, other) = (Server::start().await, start(1).await, start(2).await);
-    let wrong = format!("127.0.0.1:{}#{}", port(&other), &id(&hub)[..8]);
-    let right = format!("127.0.0.1:{}#{}", port(&hub), &id(&hub)[..8]);
-    let node =
-        builder(3).dns_server(server.addr).bootnodes([parse(wrong), parse(right)]).start().await.expect("it starts");
-    added(&mut node.events(), key(&hub)).await;
-    assert_eq!(node.stats().await.unwrap().members, 1);
+    server.address("boot.example.org", Ipv4Addr::LOCALHOST, TTL).await;
+    for host in ["127.0.0.1", "boot.example.org"] {
+        let node = builder(3).dns_server(server.addr).start().await.expect("it starts");
+        let mut events = node.events();
+        let id = &id(&hub)[..8];
+        node.add_bootnode(parse(format!("{host}:{}#{id}", port(&other)))).await.expect("it runs");
+        let (addr, instead) = event(&mut events, |event| match event {
+            Event::OtherNode { addr, id } => Some((*addr, *id)),
+            _ => None,
+        })
+        .await;
+        assert_eq!((addr, instead), (other.local_addr(), key(&other).node_id()));
+        node.add_bootnode(parse(format!("{host}:{}#{id}", port(&hub)))).await.expect("it runs");
+        added(&mut events, key(&hub)).await;
+        assert_eq!(node.stats().await.unwrap().members, 1);
+    }
 }
 
 #[tokio::test]
@@ -177,49 +187,105 @@ async fn a_dns_server_that_is_silent_holds_up_nothing_else() {
     tokio::time::timeout(Duration::from_secs(1), node.shutdown()).await.expect("at once");
 }
 
-/// Checks that follow one another quickly, so that a dead node is soon known to be one.
-fn quick() -> Config {
-    let mut config = Config::default();
-    config.requests.timeout = Duration::from_millis(200);
-    config.table.first_check = Duration::from_millis(50);
-    config.table.min_check = Duration::from_millis(100);
-    config.table.max_check = Duration::from_millis(200);
-    config.table.check_pace = Duration::from_millis(20);
-    config.table.retry_check = Duration::from_millis(20);
-    config
-}
-
 /// It is at another address of loopback, which all of 127.0.0.0/8 is on Linux.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_bootnode_that_moves_is_found_by_its_name() {
-    for keyless in [false, true] {
-        let server = Server::start().await;
-        let hub = start(1).await;
-        // Longer than this test: the answer is forgotten when the table is empty.
-        server.address("boot.example.org", Ipv4Addr::LOCALHOST, TTL).await;
-        let contact = if keyless {
-            format!("boot.example.org:{}", port(&hub))
-        } else {
-            format!("enode://{}@boot.example.org:{}", key(&hub), port(&hub))
-        };
-        let builder = builder(3).config(quick()).dns_server(server.addr);
-        let node = builder.bootnodes([parse(contact)]).start().await.expect("it starts");
-        let mut events = node.events();
-        assert_eq!(added(&mut events, key(&hub)).await, hub.local_addr());
+    tokio::join!(moves("enode"), moves("address"), moves("seed"), moves("service"));
+}
 
-        let moved = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), port(&hub));
-        hub.shutdown().await;
-        server.remove("boot.example.org", RecordType::A).await;
-        server.address("boot.example.org", Ipv4Addr::new(127, 0, 0, 2), TTL).await;
-        let hub_key = key(&hub);
-        let dead = |event: &Event| matches!(event, Event::NodeRemoved(_, Removal::Dead)).then_some(());
-        event(&mut events, dead).await;
-        let again = NodeKey::from_bytes(&[1; 32]).unwrap();
-        let hub = Discovery::builder(again).listen(moved).start().await.expect("the port is free there");
-        assert_eq!(added(&mut events, hub_key).await, hub.local_addr());
-        // The old address is tried no longer.
-        bootnodes(&node, 1).await;
+#[cfg(target_os = "linux")]
+async fn moves(kind: &str) {
+    let server = Server::start().await;
+    let hub = start(1).await;
+    let (hub_key, hub_port) = (key(&hub), port(&hub));
+    // Longer than this test: the answer is forgotten when the table is empty.
+    server.address("boot.example.org", Ipv4Addr::LOCALHOST, TTL).await;
+    server.service("srv.example.org", 1, 1, hub_port, "boot.example.org").await;
+    let contact = match kind {
+        "enode" => format!("enode://{hub_key}@boot.example.org:{hub_port}"),
+        "address" => format!("boot.example.org:{hub_port}"),
+        "seed" => format!("dns:boot.example.org:{hub_port}"),
+        _ => "dns:srv.example.org".to_owned(),
+    };
+    // Another contact has it in the table by the time that the name is resolved, so that it is not resolved again
+    // soon for want of contacts. That the node has any is watched for since there is a name to resolve.
+    let direct = Bootnode::Enode(hub.local_enode());
+    let nobody = parse("nobody.example.org:9");
+    let builder = builder(3).config(quick()).dns_server(server.addr);
+    let node = builder.bootnodes([direct.clone(), nobody]).start().await.expect("it starts");
+    let mut events = node.events();
+    assert_eq!(added(&mut events, hub_key).await, hub.local_addr());
+    node.remove_bootnode(&direct).await.expect("it runs");
+    bootnodes(&node, 0).await;
+    node.add_bootnode(parse(contact)).await.expect("it runs");
+    bootnodes(&node, 1).await;
+
+    let moved = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), hub_port);
+    hub.shutdown().await;
+    server.remove("boot.example.org", RecordType::A).await;
+    server.address("boot.example.org", Ipv4Addr::new(127, 0, 0, 2), TTL).await;
+    let dead = |event: &Event| matches!(event, Event::NodeRemoved(_, Removal::Dead)).then_some(());
+    event(&mut events, dead).await;
+    let again = NodeKey::from_bytes(&[1; 32]).unwrap();
+    let hub = Discovery::builder(again).listen(moved).start().await.expect("the port is free there");
+    assert_eq!(added(&mut events, hub_key).await, hub.local_addr(), "{kind}");
+    // The old address is tried no longer.
+    bootnodes(&node, 1).await;
+}
+
+/// While a node is alone its names are resolved again soon. What has gone from DNS stays, since what has failed may be
+/// DNS; and an address that two names have is tried again for the one that stays.
+#[tokio::test]
+async fn names_that_are_resolved_again_keep_their_addresses() {
+    let server = Server::start().await;
+    let [silent, other] = [UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)), UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))];
+    let [silent, other] =
+        [silent.await.unwrap(), other.await.unwrap()].map(|socket| socket.local_addr().unwrap().port());
+    for name in ["gone.example.org", "one.example.org", "two.example.org"] {
+        server.address(name, Ipv4Addr::LOCALHOST, TTL).await;
+    }
+    // Each has one of its own too, so that it shows when it is resolved.
+    server.address("one.example.org", Ipv4Addr::new(127, 0, 0, 3), TTL).await;
+    server.address("two.example.org", Ipv4Addr::new(127, 0, 0, 4), TTL).await;
+    let gone = parse(format!("gone.example.org:{other}"));
+    let node = builder(3).dns_server(server.addr).bootnodes([gone]).start().await.expect("it starts");
+    bootnodes(&node, 1).await;
+    server.remove("gone.example.org", RecordType::A).await;
+    let [one, two] = ["one", "two"].map(|name| parse(format!("{name}.example.org:{silent}")));
+    for contact in [one.clone(), two] {
+        node.add_bootnode(contact).await.expect("it runs");
+    }
+    bootnodes(&node, 4).await;
+    node.remove_bootnode(&one).await.expect("it runs");
+    bootnodes(&node, 2).await;
+    bootnodes(&node, 3).await;
+}
+
+/// The questions that a DNS server gets are about whatever else the node wants to know.
+#[tokio::test]
+async fn a_tree_is_left_alone_while_there_are_enough_contacts() {
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let node = builder(100).dns_server(silent.local_addr().unwrap()).start().await.expect("it starts");
+    let mut hubs = Vec::new();
+    for number in 1..=20 {
+        let hub = start(number).await;
+        node.add_bootnode(Bootnode::Enode(hub.local_enode())).await.expect("it runs");
+        hubs.push(hub);
+    }
+    let known = async {
+        while node.stats().await.expect("it runs").members < 16 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, known).await.expect("it knows them");
+    node.add_bootnode(parse(Tree::sign(1, "tree.example.org", 1, &[], &[]).url.to_string())).await.expect("it runs");
+    node.add_bootnode(parse("boot.example.org:9")).await.expect("it runs");
+    let mut buffer = [0; 2048];
+    // Of A and AAAA, with a second try of each.
+    for _ in 0..4 {
+        let len = tokio::time::timeout(LIMIT, silent.recv(&mut buffer)).await.expect("it asks").unwrap();
+        assert!(buffer[..len].windows(5).any(|label| label.eq_ignore_ascii_case(b"\x04boot")));
     }
 }
 

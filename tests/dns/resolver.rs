@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use hickory_server::proto::rr::RecordType;
 use kadnode::bootstrap::dns::{DnsError, MAX_ADDRESSES, Resolver, Service};
 use tokio::net::UdpSocket;
 
@@ -23,6 +25,11 @@ async fn addresses_of_both_families_with_the_least_ttl() {
     let answer = resolver.addresses("boot.example.org").await.unwrap();
     assert_eq!(answer.records, [v4(1), v4(2), Ipv6Addr::LOCALHOST.into()]);
     assert!((89..=90).contains(&answer.ttl.as_secs()), "{:?}", answer.ttl);
+
+    // An IPv4 address in IPv6 clothing is that IPv4 address, and the same one as without it.
+    server.address("mapped.example.org", Ipv4Addr::new(127, 0, 0, 5).to_ipv6_mapped(), TTL).await;
+    server.address("mapped.example.org", v4(5), TTL).await;
+    assert_eq!(resolver.addresses("mapped.example.org").await.unwrap().records, [v4(5)]);
 
     assert_eq!(resolver.addresses("nobody.example.org").await, Err(DnsError::NoName));
     assert_eq!(resolver.texts("nobody.example.org").await, Err(DnsError::NoName));
@@ -71,11 +78,104 @@ async fn services_come_by_priority_and_a_seed_has_them_first() {
     for last in 1..=100 {
         server.address("large.example.org", v4(last), TTL).await;
     }
+    assert_eq!(resolver.addresses("large.example.org").await.unwrap().records.len(), MAX_ADDRESSES);
     let seed = resolver.seed("large.example.org", 9).await.unwrap();
     let different: BTreeSet<SocketAddr> = seed.records.iter().copied().collect();
     assert_eq!((seed.records.len(), different.len()), (MAX_ADDRESSES, MAX_ADDRESSES));
     assert!(!seed.records.is_sorted(), "which come first is left to chance");
     assert_eq!(resolver.seed("nobody.example.org", 9).await, Err(DnsError::NoName));
+    // Nor of the services and the name together.
+    server.service("large.example.org", 1, 1, 5, "large.example.org").await;
+    resolver.renew();
+    let seed = resolver.seed("large.example.org", 9).await.unwrap();
+    assert_eq!(seed.records.len(), MAX_ADDRESSES);
+    assert!(seed.records.iter().all(|addr| addr.port() == 5), "services come first");
+}
+
+#[tokio::test]
+async fn of_many_texts_and_services_so_many_are_taken() {
+    let server = Server::start().await;
+    let resolver = Resolver::with_server(server.addr);
+    for number in 0..20 {
+        server.text("many.example.org", &number.to_string()).await;
+        server.service("many.example.org", number, 1, 100 + number, "boot.example.org").await;
+    }
+    assert_eq!(resolver.texts("many.example.org").await.unwrap().len(), 16);
+    let services = resolver.services("many.example.org").await.unwrap().records;
+    assert_eq!(services.iter().map(|service| service.port).collect::<Vec<_>>(), (100..116).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn addresses_are_cached_and_texts_and_absence_are_not() {
+    let server = Server::start().await;
+    let resolver = Resolver::with_server(server.addr);
+    server.address("boot.example.org", v4(1), TTL).await;
+    server.text("boot.example.org", "one").await;
+    let addresses = async || resolver.addresses("boot.example.org").await.unwrap().records;
+    assert_eq!(addresses().await, [v4(1)]);
+    assert_eq!(resolver.texts("boot.example.org").await, Ok(vec!["one".to_owned()]));
+    assert_eq!(resolver.addresses("late.example.org").await, Err(DnsError::NoName));
+
+    for kind in [RecordType::A, RecordType::TXT] {
+        server.remove("boot.example.org", kind).await;
+    }
+    server.address("boot.example.org", v4(2), TTL).await;
+    server.text("boot.example.org", "two").await;
+    server.address("late.example.org", v4(3), TTL).await;
+    assert_eq!(addresses().await, [v4(1)]);
+    assert_eq!(resolver.clone().addresses("boot.example.org").await.unwrap().records, [v4(1)], "clones share it");
+    assert_eq!(resolver.texts("boot.example.org").await, Ok(vec!["two".to_owned()]));
+    resolver.clone().renew();
+    assert_eq!(addresses().await, [v4(2)]);
+    // That a name was not there is forgotten after a second, whatever the zone says.
+    server.text("gone.example.org", "its address comes later").await;
+    assert_eq!(resolver.addresses("gone.example.org").await, Err(DnsError::NoRecord("address")));
+    server.address("gone.example.org", v4(4), TTL).await;
+    let found = async {
+        while resolver.addresses("gone.example.org").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), found).await.expect("it is found");
+}
+
+/// Hands on what is asked of a server, but for names with a label `silent` in them.
+async fn behind(server: SocketAddr) -> SocketAddr {
+    let front = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+    let addr = front.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        loop {
+            let (len, from) = front.recv_from(&mut buffer).await.unwrap();
+            let question = buffer[..len].to_vec();
+            if question.windows(7).any(|label| label.eq_ignore_ascii_case(b"\x06silent")) {
+                continue;
+            }
+            let front = front.clone();
+            tokio::spawn(async move {
+                let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                let mut answer = [0; 4096];
+                back.send_to(&question, server).await.unwrap();
+                let len = back.recv(&mut answer).await.unwrap();
+                front.send_to(&answer[..len], from).await.unwrap();
+            });
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn services_that_do_not_resolve_hold_up_a_seed_no_longer_than_one() {
+    let server = Server::start().await;
+    let resolver = Resolver::with_server(behind(server.addr).await);
+    server.address("seed.example.org", v4(1), TTL).await;
+    server.address("last.example.org", v4(2), TTL).await;
+    for number in 1..=5 {
+        server.service("seed.example.org", number, 1, number, &format!("n{number}.silent.example.org")).await;
+    }
+    server.service("seed.example.org", 6, 1, 6, "last.example.org").await;
+    let seed = tokio::time::timeout(Duration::from_secs(10), resolver.seed("seed.example.org", 9)).await.expect("soon");
+    assert_eq!(seed.unwrap().records, [(v4(2), 6), (v4(1), 9)].map(SocketAddr::from));
 }
 
 #[tokio::test]

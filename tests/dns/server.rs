@@ -36,7 +36,7 @@ impl Server {
         let origin = name("example.org");
         let zone = InMemoryZoneHandler::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny);
         let zone = Arc::new(zone);
-        let soa = SOA::new(name("ns.example.org"), name("root.example.org"), 1, 60, 60, 60, 1);
+        let soa = SOA::new(name("ns.example.org"), name("root.example.org"), 1, 60, 60, 60, TTL);
         zone.upsert(DnsRecord::from_rdata(origin.clone(), TTL, RData::SOA(soa)), 0).await;
         let mut catalog = Catalog::new();
         catalog.upsert(origin.into(), vec![zone.clone()]);

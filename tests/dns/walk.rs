@@ -131,8 +131,8 @@ fn a_newer_tree_gives_what_is_new_and_an_older_one_is_refused() {
     let second = go(&mut walk, &zone(&[&old, &new]), due, due + LONG);
     assert_eq!(second.nodes(), ids(&records[30..]));
     let Step::Rest(due) = second.rest else { panic!("{:?}", second.rest) };
-    // Two branches of 13 are as they were.
-    assert!(second.asked.len() < 25, "{}", second.asked.len());
+    // Two branches of 13, and that of the links, are as they were: the root, three branches and ten records are asked for.
+    assert_eq!(second.asked.len(), 14);
 
     let third = go(&mut walk, &zone(&[&old]), due, due + LONG);
     let error = RootError::Older { got: 5, seen: 6 };
@@ -237,6 +237,100 @@ fn links_are_followed_within_bounds() {
 }
 
 #[test]
+fn a_linked_tree_spoils_no_entry_of_another() {
+    // Its branch names the records of the first tree. They are not there, or other texts are, or they are among the links.
+    let records: Vec<Record> = (0..30).map(record).collect();
+    let names: Vec<Hash> = records.iter().map(|record| Hash::of(&record.to_string())).collect();
+    let branch = |children: &[Hash]| {
+        let text = Entry::Branch(children.to_vec()).to_string();
+        (Hash::of(&text), text)
+    };
+    let (nodes, links) = (branch(&names[..20]), branch(&names[20..]));
+    let mut entries = vec![nodes.clone(), links.clone()];
+    entries.extend(names[..10].iter().map(|name| (*name, "another text".to_owned())));
+    entries.extend((20..30).map(|number| (names[number], records[number].to_string())));
+    let spoiler = Tree::of(2, "b.example.org", 1, nodes.0, links.0, entries);
+    let tree = Tree::sign(1, "a.example.org", 1, &records, std::slice::from_ref(&spoiler.url));
+    let mut zone = zone(&[&spoiler]);
+    let mut walk = walk(&tree);
+    // The spoiler is read first.
+    for (name, text) in tree.zone().into_iter().filter(|(_, text)| !text.starts_with("enr:")) {
+        zone.insert(name, text);
+    }
+    let mut spoiled = 0;
+    let mut now = Duration::ZERO;
+    while spoiled < 30 {
+        match walk.poll(now) {
+            Step::Ask(query) if query.name.ends_with("a.example.org") && !zone.contains_key(&query.name) => {
+                walk.handle_answer(now, &query, Err(DnsError::Timeout));
+            }
+            Step::Ask(query) => {
+                let answer = zone.get(&query.name).map(|text| vec![text.clone()]).ok_or(DnsError::NoName);
+                let news = walk.handle_answer(now, &query, answer);
+                spoiled += news.iter().filter(|news| matches!(news, News::Skipped { .. })).count();
+            }
+            Step::Wait(at) => now = at,
+            Step::Rest(_) => panic!("{spoiled} of 30"),
+        }
+    }
+    zone.extend(tree.zone());
+    assert_eq!(go(&mut walk, &zone, now, now + LONG).nodes(), ids(&records));
+}
+
+#[test]
+fn what_was_wrong_is_asked_for_again_with_a_newer_root_and_not_before() {
+    let records: Vec<Record> = (0..5).map(record).collect();
+    let [old, new] = [1, 2].map(|seq| Tree::sign(1, "example.org", seq, &records, &[]));
+    let name = format!("{}.example.org", Hash::of(&records[0].to_string()));
+    let mut zone = zone(&[&old]);
+    let right = zone.insert(name.clone(), records[1].to_string()).unwrap();
+    let mut walk = walk(&old);
+    let first = go(&mut walk, &zone, Duration::ZERO, LONG);
+    assert_eq!(first.nodes(), ids(&records[1..]));
+    zone.insert(name.clone(), right);
+    let Step::Rest(due) = first.rest else { panic!("{:?}", first.rest) };
+    let second = go(&mut walk, &zone, due, due + LONG);
+    assert_eq!(second.asked, [(due, "example.org".to_owned())]);
+    zone.insert("example.org".into(), new.root);
+    let third = go(&mut walk, &zone, due + RECHECK, due + LONG);
+    assert_eq!(third.nodes(), ids(&records[..1]));
+    assert_eq!(third.asked.into_iter().map(|(_, name)| name).collect::<Vec<_>>(), ["example.org".to_owned(), name]);
+}
+
+#[test]
+fn links_that_dns_gives_no_answer_for_hold_up_no_node() {
+    let records: Vec<Record> = (0..20).map(record).collect();
+    let others: Vec<TreeUrl> = (2..5).map(|number| Tree::sign(number, "b.example.org", 1, &[], &[]).url).collect();
+    let tree = Tree::sign(1, "example.org", 1, &records, &others);
+    let zone = zone(&[&tree]);
+    let mut walk = walk(&tree);
+    let (mut now, mut nodes) = (Duration::ZERO, BTreeSet::new());
+    let due = loop {
+        match walk.poll(now) {
+            Step::Ask(query) => {
+                let text = &zone[&query.name];
+                let answer =
+                    if text.starts_with("enrtree://") { Err(DnsError::Timeout) } else { Ok(vec![text.clone()]) };
+                let news = walk.handle_answer(now, &query, answer);
+                nodes.extend(news.iter().filter_map(|news| match news {
+                    News::Node(record) => Some(record.node_id()),
+                    _ => None,
+                }));
+            }
+            Step::Wait(at) => {
+                assert!(at < RECHECK, "it is never at its end");
+                now = at;
+            }
+            Step::Rest(due) => break due,
+        }
+    };
+    assert_eq!(nodes, ids(&records));
+    // They have been asked for more than once, and are once more after the root.
+    let again = go(&mut walk, &zone, due, due + LONG);
+    assert_eq!(again.news.iter().filter(|news| matches!(news, News::Link { .. })).count(), others.len());
+}
+
+#[test]
 fn a_dns_that_does_not_answer_is_asked_at_growing_waits_and_nothing_is_lost() {
     let records: Vec<Record> = (0..20).map(record).collect();
     let tree = Tree::sign(1, "example.org", 1, &records, &[]);
@@ -268,43 +362,75 @@ fn a_dns_that_does_not_answer_is_asked_at_growing_waits_and_nothing_is_lost() {
     assert_eq!(nodes, ids(&records));
 }
 
+/// How many entries an endless tree names that are not there.
+const ENDLESS: usize = 37 * 37 * 13;
+
+/// A tree whose branches name more entries than are kept, none of which is there.
+fn endless(signer: u8, domain: &str, links: &[TreeUrl]) -> Tree {
+    let mut entries = Vec::new();
+    let mut branch = |text: String| {
+        let hash = Hash::of(&text);
+        entries.push((hash, text));
+        hash
+    };
+    let links: Vec<Hash> = links.iter().map(|url| branch(url.to_string())).collect();
+    let links = branch(Entry::Branch(links).to_string());
+    // Texts cannot be made to fit hashes that are named before; so the branches are made bottom-up, in three levels.
+    let mut level: Vec<Hash> = (0..ENDLESS).map(|number| Hash::of(&format!("{domain} {number}"))).collect();
+    while level.len() > 1 {
+        level = level.chunks(37).map(|children| branch(Entry::Branch(children.to_vec()).to_string())).collect();
+    }
+    assert!(entries.len() > 400);
+    Tree::of(signer, domain, 1, level[0], links, entries)
+}
+
+/// How many entries of a domain have been asked for.
+fn entries(trip: &Trip, domain: &str) -> usize {
+    trip.asked.iter().filter(|(_, name)| name.ends_with(&format!(".{domain}"))).count()
+}
+
+/// The texts of endless trees, with nonsense where an entry is named that is not there.
+fn endless_zone(trees: &[&Tree]) -> Zone {
+    let mut zone = zone(trees);
+    for tree in trees {
+        let domain = &tree.url.domain;
+        let name = |number| format!("{}.{domain}", Hash::of(&format!("{domain} {number}")));
+        zone.extend((0..ENDLESS).map(|number| (name(number), "nonsense".to_owned())));
+    }
+    zone
+}
+
 #[test]
 fn a_tree_without_end_is_read_to_a_bound() {
-    // Every branch names 37 others, made up when they are asked for, and no node.
-    let nothing = Entry::Branch(Vec::new()).to_string();
-    let mut counter = 0u64;
-    let mut texts: BTreeMap<String, String> = BTreeMap::new();
-    // Texts cannot be made to fit hashes that are named before; so the branches are made bottom-up, in three levels.
-    let mut level: Vec<Hash> = (0..37 * 37 * 13).map(|number: u64| Hash::of(&number.to_string())).collect();
-    while level.len() > 1 {
-        let mut above = Vec::new();
-        for children in level.chunks(37) {
-            let text = Entry::Branch(children.to_vec()).to_string();
-            counter += 1;
-            above.push(Hash::of(&text));
-            texts.insert(format!("{}.example.org", Hash::of(&text)), text);
-        }
-        level = above;
-    }
-    assert!(counter > 400);
-    texts.insert(format!("{}.example.org", Hash::of(&nothing)), nothing.clone());
-    let tree = Tree::of(1, "example.org", 1, level[0], Hash::of(&nothing), Vec::new());
-    texts.insert("example.org".into(), tree.root.clone());
+    let tree = endless(1, "a.test", &[]);
     let mut walk = walk(&tree);
-    let mut now = Duration::ZERO;
-    let mut large = 0;
-    for _ in 0..40_000 {
-        match walk.poll(now) {
-            Step::Ask(query) => {
-                // Leaves are there and nonsense.
-                let text = texts.get(&query.name).cloned().unwrap_or_else(|| "nonsense".into());
-                let news = walk.handle_answer(now, &query, Ok(vec![text]));
-                large += news.iter().filter(|news| matches!(news, News::TooLarge { .. })).count();
-            }
-            Step::Wait(at) => now = at,
-            Step::Rest(_) => break,
-        }
-    }
-    assert_eq!(large, 1, "more than {MAX_ENTRIES}");
+    let trip = go(&mut walk, &endless_zone(&[&tree]), Duration::ZERO, LONG);
+    let large = News::TooLarge { domain: "a.test".into() };
+    assert_eq!(trip.news.iter().filter(|news| **news == large).count(), 1);
+    assert_eq!(
+        large.to_string(),
+        "the tree at a.test has more entries than there is room for (16384 in all); the others are not read"
+    );
+    assert_eq!(entries(&trip, "a.test"), MAX_ENTRIES);
     assert!(walk.is_exhausted());
+}
+
+#[test]
+fn trees_that_are_linked_to_fill_half_of_the_bound() {
+    let others = [endless(2, "b.test", &[]), endless(3, "c.test", &[])];
+    let [b, c] = others.each_ref();
+    let urls = others.each_ref().map(|tree| tree.url.clone());
+    let mut zone = endless_zone(&[b, c]);
+    let old = Tree::sign(1, "a.test", 1, &[], &urls);
+    zone.extend(old.zone());
+    let mut walk = walk(&old);
+    let trip = go(&mut walk, &zone, Duration::ZERO, LONG);
+    let read = entries(&trip, "b.test") + entries(&trip, "c.test");
+    assert!((MAX_ENTRIES / 2 - 100..=MAX_ENTRIES / 2).contains(&read), "{read}");
+
+    // There is room for what the first tree names later.
+    let Step::Rest(due) = trip.rest else { panic!("{:?}", trip.rest) };
+    let records: Vec<Record> = (0..200).map(record).collect();
+    zone.extend(Tree::sign(1, "a.test", 2, &records, &urls).zone());
+    assert_eq!(go(&mut walk, &zone, due, due + LONG).nodes(), ids(&records));
 }

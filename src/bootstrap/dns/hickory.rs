@@ -121,19 +121,15 @@ impl Hickory {
     }
 
     pub(super) async fn texts(&self, name: &str) -> Result<Vec<String>, DnsError> {
-        let lookup = self.lookup(&format!("{}.", name.trim_end_matches('.')), RecordType::TXT, "TXT").await?;
+        let name = format!("{}.", name.trim_end_matches('.'));
+        let lookup = self.lookup(&name, RecordType::TXT, "TXT").await?;
+        // Whoever walks through a tree remembers what it has read, and what it asks for again may have changed.
+        self.0.clear_lookup_cache(&name, RecordType::TXT);
         let texts = lookup.answers().iter().filter_map(|record| match &record.data {
             RData::TXT(text) => String::from_utf8(text.txt_data.concat()).ok(),
             _ => None,
         });
         Ok(texts.take(MAX_TEXTS).collect())
-    }
-
-    pub(super) fn forget(&self, name: &str) {
-        for kind in [RecordType::A, RecordType::AAAA] {
-            self.0.clear_lookup_cache(name, kind);
-        }
-        self.0.clear_lookup_cache(format!("_discv4._udp.{}.", name.trim_end_matches('.')), RecordType::SRV);
     }
 
     async fn lookup(&self, name: &str, kind: RecordType, said: &'static str) -> Result<Lookup, DnsError> {

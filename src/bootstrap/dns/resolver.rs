@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 #[cfg(feature = "dns")]
 use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rand::seq::SliceRandom;
 use thiserror::Error;
+#[cfg(feature = "dns")]
+use tokio::task::JoinSet;
 
 #[cfg(feature = "dns")]
 use super::hickory::Hickory;
@@ -22,7 +25,11 @@ const SYSTEM_TTL: Duration = Duration::from_secs(60);
 
 /// Asks DNS. Clones share one cache.
 #[derive(Clone, Debug)]
-pub struct Resolver(Backend);
+pub struct Resolver {
+    #[cfg(feature = "dns")]
+    server: Option<SocketAddr>,
+    backend: Arc<RwLock<Backend>>,
+}
 
 /// What a name has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,23 +85,44 @@ impl DnsError {
     }
 }
 
+#[cfg(feature = "dns")]
+impl Backend {
+    fn new(server: Option<SocketAddr>) -> Self {
+        server.map_or_else(Hickory::system, Hickory::with_server).map_or_else(Backend::System, Backend::Hickory)
+    }
+}
+
 impl Resolver {
     /// With the settings of the system.
     #[cfg(feature = "dns")]
     pub fn system() -> Self {
-        Self(Hickory::system().map_or_else(Backend::System, Backend::Hickory))
+        Self { server: None, backend: Arc::new(RwLock::new(Backend::new(None))) }
     }
 
     /// The resolver of the system.
     #[cfg(not(feature = "dns"))]
     pub fn system() -> Self {
-        Self(Backend::System(DnsError::Other(super::super::BootnodeError::NoDns.to_string())))
+        let reason = DnsError::Other(super::super::BootnodeError::NoDns.to_string());
+        Self { backend: Arc::new(RwLock::new(Backend::System(reason))) }
     }
 
     /// With one server and no other.
     #[cfg(feature = "dns")]
     pub fn with_server(server: SocketAddr) -> Self {
-        Self(Hickory::with_server(server).map_or_else(Backend::System, Backend::Hickory))
+        Self { server: Some(server), backend: Arc::new(RwLock::new(Backend::new(Some(server)))) }
+    }
+
+    /// Begins anew, for this clone and all others: what is cached is forgotten, and the settings of the system are read
+    /// again, since this host may be in another network by now. Where they cannot be read, all stays as it is.
+    pub fn renew(&self) {
+        #[cfg(feature = "dns")]
+        if let renewed @ Backend::Hickory(_) = Backend::new(self.server) {
+            *self.backend.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+        }
+    }
+
+    fn backend(&self) -> Backend {
+        self.backend.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The addresses of a name, of both families, at most [`MAX_ADDRESSES`].
@@ -102,7 +130,7 @@ impl Resolver {
     /// # Errors
     /// When there are none, or DNS does not answer.
     pub async fn addresses(&self, name: &str) -> Result<Answer<IpAddr>, DnsError> {
-        let mut answer = match &self.0 {
+        let mut answer = match self.backend() {
             #[cfg(feature = "dns")]
             Backend::Hickory(hickory) => hickory.addresses(name).await?,
             Backend::System(_) => {
@@ -129,9 +157,9 @@ impl Resolver {
     /// When there are none, or DNS does not answer.
     #[cfg(feature = "dns")]
     pub async fn services(&self, name: &str) -> Result<Answer<Service>, DnsError> {
-        match &self.0 {
+        match self.backend() {
             Backend::Hickory(hickory) => hickory.services(name).await,
-            Backend::System(reason) => Err(reason.clone()),
+            Backend::System(reason) => Err(reason),
         }
     }
 
@@ -149,8 +177,15 @@ impl Resolver {
         match services {
             Ok(services) => {
                 ttl = services.ttl;
-                for Service { host, port } in services.records {
-                    match self.addresses(&host).await {
+                let mut asked = JoinSet::new();
+                for (rank, Service { host, port }) in services.records.into_iter().enumerate() {
+                    let resolver = self.clone();
+                    asked.spawn(async move { (rank, port, resolver.addresses(&host).await) });
+                }
+                let mut answers = asked.join_all().await;
+                answers.sort_unstable_by_key(|(rank, ..)| *rank);
+                for (_, port, answer) in answers {
+                    match answer {
                         Ok(answer) => {
                             ttl = ttl.min(answer.ttl);
                             found.extend(answer.records.into_iter().map(|ip| SocketAddr::new(ip, port)));
@@ -183,20 +218,9 @@ impl Resolver {
     /// When there are none, or DNS does not answer.
     #[cfg(feature = "dns")]
     pub async fn texts(&self, name: &str) -> Result<Vec<String>, DnsError> {
-        match &self.0 {
+        match self.backend() {
             Backend::Hickory(hickory) => hickory.texts(name).await,
-            Backend::System(reason) => Err(reason.clone()),
-        }
-    }
-
-    /// Forgets what is cached of a name.
-    pub fn forget(&self, name: &str) {
-        match &self.0 {
-            #[cfg(feature = "dns")]
-            Backend::Hickory(hickory) => hickory.forget(name),
-            Backend::System(_) => {
-                let _ = name;
-            }
+            Backend::System(reason) => Err(reason),
         }
     }
 }

@@ -32,8 +32,9 @@ pub const MAX_TREES: usize = 16;
 /// How many links may lie between the first tree and another: 4.
 pub const MAX_DEPTH: u32 = 4;
 
-/// Most entries of a walk: 16,384, several times those of the largest public tree. What is beyond is not read. With its
-/// branches that is at most 3 MB.
+/// Most entries that a walk keeps of all its trees: 16,384, several times those of the largest public tree. What is
+/// beyond is not read. The trees that are linked to fill no more than half of them, so that they cannot keep the first one
+/// from being read. A branch of 1,024 bytes names 37 others, so that is at most 12 MB.
 pub const MAX_ENTRIES: usize = 16_384;
 
 /// A walk. Times are durations since an instant that whoever walks chooses.
@@ -46,14 +47,12 @@ pub struct Walk<R> {
     trees: Vec<Tree>,
     /// The branches that have been read. Their names are those of their content, so they stay good when the root changes.
     branches: BTreeMap<Hash, Vec<Hash>>,
-    /// The records and links that have been read, and the entries that are not worth another try.
+    /// The records and links that have been read.
     done: BTreeSet<Hash>,
     /// The nodes that have been given.
     nodes: BTreeSet<NodeId>,
     /// When the bucket of questions is full again.
     full_at: Duration,
-    /// Whether it was told that there are too many entries.
-    full: bool,
 }
 
 /// What to do next.
@@ -135,8 +134,10 @@ pub enum News {
         /// Where to.
         to: TreeUrl,
     },
-    /// [`MAX_ENTRIES`] have been read.
-    #[error("the tree at {domain} has more than {MAX_ENTRIES} entries; the others are not read")]
+    /// There are [`MAX_ENTRIES`], or half as many when it is linked to.
+    #[error(
+        "the tree at {domain} has more entries than there is room for ({MAX_ENTRIES} in all); the others are not read"
+    )]
     TooLarge {
         /// Where.
         domain: String,
@@ -166,10 +167,15 @@ struct Tree {
     nodes: Vec<Hash>,
     /// Where the children of the branch that was read last begin in `nodes`.
     fresh: usize,
-    /// Entries that were not there; they have another chance when the root has been asked for again.
+    /// Entries that were not there, or that DNS gives no answer for though it does for others; they have another chance
+    /// when the root has been asked for again.
     missing: Vec<(Hash, Subtree)>,
-    /// Those that have had it.
+    /// Those that have had one.
     missed: BTreeSet<Hash>,
+    /// Entries that are not worth another try, as this tree has them: another one may have what is missing here.
+    refused: BTreeSet<Hash>,
+    /// Whether it was told that there are too many entries.
+    full: bool,
     /// Nothing is asked until then, since DNS did not answer.
     paused_until: Duration,
     /// The last wait for that.
@@ -194,7 +200,6 @@ impl<R: Rng> Walk<R> {
             done: BTreeSet::new(),
             nodes: BTreeSet::new(),
             full_at: Duration::ZERO,
-            full: false,
         }
     }
 
@@ -212,7 +217,6 @@ impl<R: Rng> Walk<R> {
     pub fn restart(&mut self) {
         self.done.clear();
         self.nodes.clear();
-        self.full = false;
         for number in 0..self.trees.len() {
             self.begin(number);
         }
@@ -246,9 +250,16 @@ impl<R: Rng> Walk<R> {
             Err(error) if error.is_absence() => Vec::new(),
             Err(error) => {
                 let tree = &mut self.trees[query.tree];
+                let answers = tree.pause.is_zero();
                 tree.pause = (tree.pause * 2).clamp(WAITS.0, WAITS.1);
                 tree.paused_until = now + tree.pause;
-                tree.put_back(query);
+                match query.entry {
+                    // It is not DNS, for others are answered: this one has to wait, lest the tree is never read to its end.
+                    Some(entry) if answers && !tree.missed.insert(entry.0) => tree.missing.push(entry),
+                    Some(entry) => tree.queue(entry),
+                    // The root is still due.
+                    None => {}
+                }
                 return vec![News::Unanswered { name: query.name.clone(), error, again: tree.pause }];
             }
         };
@@ -286,7 +297,6 @@ impl<R: Rng> Walk<R> {
                 if self.nodes.len() >= MAX_ENTRIES {
                     self.nodes.clear();
                 }
-                self.full = false;
                 let mut news = vec![News::Root { domain, seq }];
                 news.extend(self.begin(number));
                 news
@@ -337,7 +347,7 @@ impl<R: Rng> Walk<R> {
                 vec![News::Link { from: domain, to: url }]
             }
             Ok(Entry::Node(_) | Entry::Link(_)) => {
-                self.done.insert(hash);
+                tree.refused.insert(hash);
                 skipped(EntryError::Place)
             }
             // The tree may have changed since its root was read.
@@ -348,7 +358,7 @@ impl<R: Rng> Walk<R> {
                 skipped(EntryError::Missing)
             }
             Err(error) => {
-                self.done.insert(hash);
+                tree.refused.insert(hash);
                 skipped(error)
             }
         }
@@ -361,6 +371,8 @@ impl<R: Rng> Walk<R> {
         tree.nodes.clear();
         tree.missing.clear();
         tree.missed.clear();
+        tree.refused.clear();
+        tree.full = false;
         let Some(Root { nodes, links, .. }) = tree.root.clone() else { return Vec::new() };
         let mut news = self.add_children(number, Subtree::Links, &[links]);
         news.extend(self.add_children(number, Subtree::Nodes, &[nodes]));
@@ -371,36 +383,34 @@ impl<R: Rng> Walk<R> {
     fn add_children(&mut self, number: usize, subtree: Subtree, children: &[Hash]) -> Vec<News> {
         let mut news = Vec::new();
         let mut queue: Vec<Hash> = children.to_vec();
+        let room = if number == 0 { MAX_ENTRIES } else { MAX_ENTRIES / 2 };
+        let mut known = self.branches.len() + self.done.len() + self.trees.iter().map(Tree::len).sum::<usize>();
         let tree = &mut self.trees[number];
         if subtree == Subtree::Nodes {
             tree.fresh = tree.nodes.len();
         }
         let mut read = BTreeSet::new();
         while let Some(hash) = queue.pop() {
-            if self.done.contains(&hash) || !read.insert(hash) {
+            if self.done.contains(&hash) || tree.refused.contains(&hash) || !read.insert(hash) {
                 continue;
             }
             if let Some(children) = self.branches.get(&hash) {
                 queue.extend(children);
                 continue;
             }
-            let known = self.branches.len() + self.done.len() + tree.len();
-            if known >= MAX_ENTRIES {
-                if !self.full {
-                    self.full = true;
+            if known >= room {
+                if !std::mem::replace(&mut tree.full, true) {
                     news.push(News::TooLarge { domain: tree.url.domain.clone() });
                 }
                 break;
             }
-            match subtree {
-                Subtree::Links => tree.links.push(hash),
-                Subtree::Nodes => tree.nodes.push(hash),
-            }
+            known += 1;
+            tree.queue((hash, subtree));
         }
         news
     }
 
-    /// The next question: a root that is due, then links, then a step of the random walk.
+    /// The next question: a root that is due, then a link or a step of the random walk.
     fn choose(&mut self, now: Duration) -> Option<Query> {
         let awake = |tree: &Tree| tree.paused_until <= now;
         let mut due = self.trees.iter().position(|tree| tree.check_at <= now && awake(tree));
@@ -414,15 +424,18 @@ impl<R: Rng> Walk<R> {
         if let Some(number) = due {
             return Some(Query { name: self.trees[number].url.domain.clone(), tree: number, entry: None });
         }
-        if let Some(number) = self.trees.iter().position(|tree| !tree.links.is_empty() && awake(tree)) {
-            let tree = &mut self.trees[number];
-            let hash = tree.links.pop()?;
-            return Some(tree.query(number, hash, Subtree::Links));
-        }
         // A tree by lot, so that a large one does not keep the others waiting; in it a path down to a record, then any.
         let waiting: Vec<usize> = (0..self.trees.len())
             .filter(|number| !self.trees[*number].nodes.is_empty() && awake(&self.trees[*number]))
             .collect();
+        // Nor must links that DNS gives no answer for.
+        if let Some(number) = self.trees.iter().position(|tree| !tree.links.is_empty() && awake(tree))
+            && (waiting.is_empty() || self.rng.random_ratio(1, 2))
+        {
+            let tree = &mut self.trees[number];
+            let hash = tree.links.swap_remove(self.rng.random_range(0..tree.links.len()));
+            return Some(tree.query(number, hash, Subtree::Links));
+        }
         let number = *waiting.get(self.rng.random_range(0..waiting.len().max(1)))?;
         let tree = &mut self.trees[number];
         let from = if tree.fresh < tree.nodes.len() { tree.fresh } else { 0 };
@@ -445,6 +458,8 @@ impl Tree {
             fresh: 0,
             missing: Vec::new(),
             missed: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            full: false,
             paused_until: Duration::ZERO,
             pause: Duration::ZERO,
         }
@@ -465,28 +480,23 @@ impl Tree {
 
     /// Entries that it holds.
     fn len(&self) -> usize {
-        self.links.len() + self.nodes.len() + self.missing.len()
+        self.links.len() + self.nodes.len() + self.missing.len() + self.refused.len()
     }
 
     fn query(&self, tree: usize, hash: Hash, subtree: Subtree) -> Query {
         Query { name: format!("{hash}.{}", self.url.domain), tree, entry: Some((hash, subtree)) }
     }
 
-    fn put_back(&mut self, query: &Query) {
-        match query.entry {
-            // It is still due.
-            None => {}
-            Some((hash, Subtree::Links)) => self.links.push(hash),
-            Some((hash, Subtree::Nodes)) => self.nodes.push(hash),
+    fn queue(&mut self, (hash, subtree): (Hash, Subtree)) {
+        match subtree {
+            Subtree::Links => self.links.push(hash),
+            Subtree::Nodes => self.nodes.push(hash),
         }
     }
 
     fn retry_missing(&mut self) {
-        for (hash, subtree) in std::mem::take(&mut self.missing) {
-            match subtree {
-                Subtree::Links => self.links.push(hash),
-                Subtree::Nodes => self.nodes.push(hash),
-            }
+        for entry in std::mem::take(&mut self.missing) {
+            self.queue(entry);
         }
     }
 }

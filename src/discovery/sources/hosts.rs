@@ -74,13 +74,16 @@ pub(super) async fn follow(mut link: Link, name: Name, mut stop: oneshot::Receiv
         tokio::select! {
             stopped = &mut stop => return withdraw(&link, &known, stopped).await,
             () = tokio::time::sleep(wait) => {}
-            () = link.emptied() => tokio::time::sleep(EMPTIED).await,
+            () = async {
+                link.emptied().await;
+                tokio::time::sleep(EMPTIED).await;
+            } => {}
         }
         if link.ended() {
             return;
         }
         if !link.has_contacts() {
-            link.resolver.forget(name.name());
+            link.resolver.renew();
         }
     }
 }
@@ -176,5 +179,27 @@ mod tests {
         assert_eq!([300; 8].map(|ttl| after(ttl, false)), [5, 10, 20, 40, 80, 160, 300, 300]);
         assert_eq!([after(0, false), after(300, true), after(300, false)], [60, 300, 5]);
         assert_eq!(schedule.after_failure().as_secs(), 1);
+    }
+
+    #[cfg(feature = "dns")]
+    #[tokio::test]
+    async fn what_a_name_stands_for_has_the_key_or_the_pin_of_its_contact() {
+        // Nobody is asked for this name.
+        let resolver = Resolver::with_server(([127, 0, 0, 1], 9).into());
+        let key = *crate::proto::identity::NodeKey::from_bytes(&[1; 32]).unwrap().public_key();
+        let enode: Enode = format!("enode://{key}@localhost:5?discport=6").parse().unwrap();
+        let pin = "0badcafe".parse().unwrap();
+        let address = Address { host: enode.host.clone(), port: 7, pin: Some(pin) };
+        let seed = Seed { name: "localhost".into(), port: 8 };
+        let ip = std::net::Ipv4Addr::LOCALHOST;
+        for (name, target) in [
+            (Name::Enode(enode.clone()), Target::Contact(enode.at(ip.into()))),
+            (Name::Address(address), Target::Address((ip, 7).into(), Some(pin))),
+            (Name::Seed(seed), Target::Address((ip, 8).into(), None)),
+        ] {
+            let targets = name.resolve(&resolver).await.unwrap().records;
+            let v4: Vec<Target> = targets.into_iter().filter(|target| target.ip().is_ipv4()).collect();
+            assert_eq!(v4, [target], "{name}");
+        }
     }
 }

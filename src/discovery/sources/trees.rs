@@ -8,9 +8,10 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{Link, Stop, Target, members, sendable};
+use crate::bootstrap::contacts;
 use crate::bootstrap::dns::{News, Step, TreeUrl, Walk};
 use crate::proto::engine::{Command, Reply};
-use crate::proto::identity::{Contact, Record};
+use crate::proto::identity::Record;
 use crate::udp::Request;
 
 /// Members from which on a tree is left alone: 16, as many as a lookup begins with.
@@ -89,6 +90,10 @@ impl Reader {
         match news {
             News::Node(record) => return self.ping(&record).await,
             News::Root { .. } | News::Link { .. } => info!("{news}"),
+            News::Unanswered { .. } => {
+                warn!("{news}");
+                self.link.resolver.renew();
+            }
             News::Skipped { .. } if self.skipped >= WARNINGS => debug!("{news}"),
             News::Skipped { .. } => {
                 self.skipped += 1;
@@ -101,10 +106,7 @@ impl Reader {
 
     /// Pings a node wherever its record says that it is; when it answers, it is in the table.
     async fn ping(&mut self, record: &Record) -> Option<()> {
-        let endpoints = [record.endpoint_v4(), record.endpoint_v6()].into_iter().flatten();
-        let targets = endpoints.filter(|endpoint| endpoint.udp != 0);
-        let targets = targets.map(|endpoint| Target::Contact(Contact { key: *record.public_key(), endpoint }));
-        for target in sendable(self.link.bound, targets.collect()) {
+        for target in sendable(self.link.bound, contacts(record).map(Target::Contact).collect()) {
             let Target::Contact(contact) = target else { continue };
             if self.pings.len() >= PINGS {
                 self.await_ping().await;
