@@ -34,7 +34,7 @@ pub(crate) enum Request {
     /// A contact that is not to be tried any more, unless it is a member.
     RemoveBootnode(Contact),
     /// An address that is not to be tried any more.
-    RemoveAddress(SocketAddr),
+    RemoveAddress(SocketAddr, Option<IdPrefix>),
     /// Change what the record says.
     SetRecord(RecordContent, oneshot::Sender<Result<(), crate::proto::identity::RecordError>>),
     /// Look at the engine between two packets.
@@ -426,7 +426,7 @@ impl Driver {
                 }
             }
             Request::RemoveBootnode(contact) => self.engine.remove_bootnode(&contact),
-            Request::RemoveAddress(addr) => self.engine.remove_address(addr),
+            Request::RemoveAddress(addr, pin) => self.engine.remove_address(addr, pin),
             Request::SetRecord(content, done) => {
                 let result = self.engine.set_record_content(content);
                 // Whoever has the answer sees the new record.

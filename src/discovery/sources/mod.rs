@@ -77,7 +77,7 @@ impl Target {
     pub(super) fn removed(self) -> Request {
         match self {
             Target::Contact(contact) => Request::RemoveBootnode(contact),
-            Target::Address(addr, _) => Request::RemoveAddress(addr),
+            Target::Address(addr, pin) => Request::RemoveAddress(addr, pin),
         }
     }
 }
@@ -171,13 +171,12 @@ impl Link {
         self.requests.upgrade()?.send(request).await.ok()
     }
 
-    /// Adds what is new, removes what has gone. What stays is added once more, since another source that had it too may
-    /// have removed it.
+    /// Adds what is new, removes what has gone.
     async fn replace(&self, old: &[Target], new: &[Target]) -> Option<()> {
         for target in old.iter().filter(|target| !new.contains(target)) {
             self.send(target.removed()).await?;
         }
-        for target in new {
+        for target in new.iter().filter(|target| !old.contains(target)) {
             self.send(target.added()).await?;
         }
         Some(())

@@ -224,7 +224,7 @@ impl<C: Contacts> Engine<C> {
     pub(super) fn on_knock_returned(&mut self, now: Time, addr: SocketAddr, hash: &Hash) {
         if self.knocks.awaits(addr, hash) {
             self.fail_knock(now, addr, CommandError::Itself);
-            self.remove_address(addr);
+            self.forget_address(addr);
         }
     }
 }

@@ -334,7 +334,8 @@ impl<C: Contacts> Engine<C> {
         self.skew.forget();
     }
 
-    /// Adds a contact that is tried until it answers, and again whenever the table is empty.
+    /// Adds a contact that is tried until it answers, and again whenever the table is empty. One that is given twice is to be
+    /// taken back twice.
     ///
     /// # Errors
     /// When it is the local node, cannot be sent to, or there are too many.
@@ -345,7 +346,7 @@ impl<C: Contacts> Engine<C> {
     }
 
     /// Adds an address that is tried until a node answers there, with an ID that begins like this where it is pinned, and
-    /// again whenever the table is empty.
+    /// again whenever the table is empty. One that is given twice is to be taken back twice.
     ///
     /// # Errors
     /// When it cannot be sent to, or there are too many.
@@ -358,13 +359,13 @@ impl<C: Contacts> Engine<C> {
     /// Tries a contact no longer. If it is a member of the table it stays one.
     pub fn remove_bootnode(&mut self, contact: &Contact) {
         if let Some(node) = self.contacts.find(&contact.key, contact.endpoint.udp_addr()) {
-            self.forget_bootnode(node);
+            self.take_back_contact(node);
         }
     }
 
-    /// Tries an address no longer. If the node there is a member of the table it stays one.
-    pub fn remove_address(&mut self, addr: SocketAddr) {
-        self.forget_address(SocketAddr::new(addr.ip().to_canonical(), addr.port()));
+    /// Tries an address no longer that was given with this pin. If the node there is a member of the table it stays one.
+    pub fn remove_address(&mut self, addr: SocketAddr, pin: Option<IdPrefix>) {
+        self.take_back_address(SocketAddr::new(addr.ip().to_canonical(), addr.port()), pin);
     }
 
     /// Grants proofs on both sides, as if the node and we had pinged one another that long ago, and offers it to the table

@@ -2,9 +2,9 @@
 
 use super::net::*;
 use crate::proto::config::Config;
-use crate::proto::contacts::Contacts;
-use crate::proto::engine::{Command, CommandError, Dropped, Event, Reply};
-use crate::proto::identity::IdPrefix;
+use crate::proto::contacts::{Contacts, OwnContacts};
+use crate::proto::engine::{Command, CommandError, Dropped, Engine, Event, Reply};
+use crate::proto::identity::{Contact, IdPrefix};
 use crate::proto::time::Time;
 use crate::proto::wire::MessageKind;
 
@@ -136,10 +136,38 @@ fn a_silent_address_is_tried_with_growing_waits_and_for_ever() {
     assert_eq!(tries[..5], [0, 1_250, 2_750, 4_750, 7_750]);
     assert!(times.chunks(2).all(|pair| pair.len() < 2 || pair[1].since(pair[0]) == ms(500)));
     assert_eq!(tries.last().map(|last| last - tries[tries.len() - 2]), Some(61_000));
-    net.input(0, |engine, _| engine.remove_address(at));
+    net.input(0, |engine, _| engine.remove_address(at, None));
     net.run(secs(200));
     assert_eq!(pinged_at(&net, at).len(), times.len());
     assert_eq!(net.engine(0).bootnodes(), 0);
+}
+
+#[test]
+fn what_two_have_given_stays_until_both_have_taken_it_back() {
+    let mut net = Net::alone(Config::default());
+    let at = addr("10.0.0.2:30303");
+    let pin: IdPrefix = key(2).id().to_string()[..9].parse().unwrap();
+    let node = contact(&key(2), at);
+    let mut given = |change: fn(&mut Engine<OwnContacts>, Time, &(Contact, IdPrefix))| {
+        net.input(0, |engine, now| change(engine, now, &(node, pin)));
+        net.engine(0).bootnodes()
+    };
+    for expected in [3, 3] {
+        given(|engine, now, (node, _)| engine.add_bootnode(now, node).unwrap());
+        given(|engine, now, (node, _)| engine.add_address(now, node.endpoint.udp_addr(), None).unwrap());
+        let all = given(|engine, now, (node, pin)| {
+            engine.add_address(now, node.endpoint.udp_addr(), Some(*pin)).unwrap();
+        });
+        assert_eq!(all, expected, "a key, an address and a pin are three");
+    }
+    let mut left = Vec::new();
+    for _ in 0..2 {
+        left.push(given(|engine, _, (node, _)| engine.remove_bootnode(node)));
+        left.push(given(|engine, _, (node, _)| engine.remove_address(node.endpoint.udp_addr(), None)));
+        left.push(given(|engine, _, (node, pin)| engine.remove_address(node.endpoint.udp_addr(), Some(*pin))));
+    }
+    assert_eq!(left, [3, 3, 3, 2, 1, 0]);
+    assert_eq!(given(|engine, _, (node, _)| engine.remove_bootnode(node)), 0);
 }
 
 #[test]

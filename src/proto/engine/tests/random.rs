@@ -296,7 +296,8 @@ impl World {
                         self.engine.add_address(self.now, addr, pin)
                     }
                     4 => {
-                        self.engine.remove_address(addr);
+                        let pin = self.pin(&contact);
+                        self.engine.remove_address(addr, pin);
                         Ok(())
                     }
                     5 => {

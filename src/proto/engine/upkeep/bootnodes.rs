@@ -16,6 +16,8 @@ pub(in crate::proto::engine) struct Bootnode {
     pub(super) node: Option<NodeRef>,
     /// What is given when the key is not: where to knock, and who is meant.
     pub(super) address: Option<(SocketAddr, Option<IdPrefix>)>,
+    /// How often it was given: it is forgotten when it was taken back as often.
+    given: u32,
     /// When it is tried next; `Time::NEVER` while a PING is out or after it has answered.
     next_try: Time,
     last_try: Time,
@@ -60,10 +62,7 @@ impl<C: Contacts> Engine<C> {
     ) -> Result<(), CommandError> {
         let node = self.reachable(contact)?;
         // A node that was found at an address is not named there.
-        if self.upkeep.bootnodes.iter().any(|known| known.address.is_none() && known.node == Some(node)) {
-            return Ok(());
-        }
-        self.add_waiting(now, Some(node), None)
+        self.add_waiting(now, Some(node), None, |known| known.address.is_none() && known.node == Some(node))
     }
 
     pub(in crate::proto::engine) fn add_waiting_address(
@@ -74,10 +73,7 @@ impl<C: Contacts> Engine<C> {
     ) -> Result<(), CommandError> {
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
         self.check_reachable(addr)?;
-        if self.upkeep.bootnodes.iter().any(|known| known.address == Some((addr, pin))) {
-            return Ok(());
-        }
-        self.add_waiting(now, None, Some((addr, pin)))
+        self.add_waiting(now, None, Some((addr, pin)), |known| known.address == Some((addr, pin)))
     }
 
     fn add_waiting(
@@ -85,25 +81,50 @@ impl<C: Contacts> Engine<C> {
         now: Time,
         node: Option<NodeRef>,
         address: Option<(SocketAddr, Option<IdPrefix>)>,
+        same: impl Fn(&Bootnode) -> bool,
     ) -> Result<(), CommandError> {
+        if let Some(known) = self.upkeep.bootnodes.iter_mut().find(|known| same(known)) {
+            known.given = known.given.saturating_add(1);
+            return Ok(());
+        }
         if self.upkeep.bootnodes.len() >= self.config.refresh.max_bootnodes {
             return Err(CommandError::Busy);
         }
         let backoff = self.config.refresh.retry_min;
-        let bootnode =
-            Bootnode { node, address, next_try: now, last_try: Time::ZERO, backoff, heard: false, other: None };
+        let bootnode = Bootnode {
+            node,
+            address,
+            given: 1,
+            next_try: now,
+            last_try: Time::ZERO,
+            backoff,
+            heard: false,
+            other: None,
+        };
         self.upkeep.bootnodes.push(bootnode);
         self.on_bootnodes_due(now);
         Ok(())
     }
 
-    /// Forgets the contact with a known key that is this node.
-    pub(in crate::proto::engine) fn forget_bootnode(&mut self, node: NodeRef) {
-        self.upkeep.bootnodes.retain(|known| known.address.is_some() || known.node != Some(node));
+    /// Takes the contact with a known key back that is this node.
+    pub(in crate::proto::engine) fn take_back_contact(&mut self, node: NodeRef) {
+        self.take_back(|known| known.address.is_none() && known.node == Some(node));
+    }
+
+    /// Takes an address back, with the pin that it was given with.
+    pub(in crate::proto::engine) fn take_back_address(&mut self, addr: SocketAddr, pin: Option<IdPrefix>) {
+        self.take_back(|known| known.address == Some((addr, pin)));
+    }
+
+    fn take_back(&mut self, which: impl Fn(&Bootnode) -> bool) {
+        self.upkeep.bootnodes.retain_mut(|known| {
+            known.given -= u32::from(which(known));
+            known.given > 0
+        });
         self.arm_bootnodes();
     }
 
-    /// Forgets the contacts at an address, whatever their pins.
+    /// Forgets all contacts at an address.
     pub(in crate::proto::engine) fn forget_address(&mut self, addr: SocketAddr) {
         self.upkeep.bootnodes.retain(|known| !known.is_at(addr));
         self.arm_bootnodes();
