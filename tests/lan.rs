@@ -54,7 +54,7 @@ async fn holds(node: &Discovery, other: &Discovery) -> bool {
 }
 
 #[tokio::test]
-#[ignore = "it needs a network namespace"]
+#[ignore = "it joins multicast groups on all interfaces of the machine: .ci/run runs it in a network namespace"]
 async fn three_nodes_find_one_another_and_their_responders_end_with_them() {
     let nodes = [node(1).await, node(2).await, node(3).await];
     until("each holds each", async || {
@@ -85,7 +85,7 @@ async fn three_nodes_find_one_another_and_their_responders_end_with_them() {
 }
 
 #[test]
-#[ignore = "it needs a network namespace"]
+#[ignore = "it joins multicast groups on all interfaces of the machine: .ci/run runs it in a network namespace"]
 fn a_runtime_that_ends_takes_the_responder_with_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let node = runtime.block_on(async {
@@ -135,7 +135,7 @@ impl Drop for Observer {
 }
 
 #[tokio::test]
-#[ignore = "it needs a network namespace"]
+#[ignore = "it joins multicast groups on all interfaces of the machine: .ci/run runs it in a network namespace"]
 async fn a_new_record_is_announced_and_the_end_as_well() {
     let observer = Observer::new();
     let node = node(1).await;
@@ -171,7 +171,7 @@ fn rlp_of(len: u8) -> Vec<u8> {
 }
 
 #[tokio::test]
-#[ignore = "it needs a network namespace"]
+#[ignore = "it joins multicast groups on all interfaces of the machine: .ci/run runs it in a network namespace"]
 async fn who_announces_nonsense_does_no_harm() {
     let liar = Observer::new();
     liar.daemon.enable_interface(IfKind::LoopbackV4).unwrap();
@@ -197,7 +197,42 @@ async fn who_announces_nonsense_does_no_harm() {
 }
 
 #[tokio::test]
-#[ignore = "it needs a network namespace"]
+#[ignore = "it joins multicast groups on all interfaces of the machine: .ci/run runs it in a network namespace"]
+async fn whoever_said_goodbye_and_is_back_is_tried_at_once() {
+    let (observer, other) = (Observer::new(), Observer::new());
+    for each in [&observer, &other] {
+        each.daemon.enable_interface(IfKind::LoopbackV4).unwrap();
+    }
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let silent = tokio::net::UdpSocket::from_std(silent).unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let name = format!("kadnode-{}", &key(9).id().to_string()[..16]);
+    let announce = || {
+        let record = Record::sign(&key(9), 1, &RecordContent::default()).unwrap();
+        let txt = [("enr", record.to_string())];
+        let mut info = ServiceInfo::new(SERVICE, &name, "other.local.", "127.0.0.1", port, &txt[..]).unwrap();
+        info.set_requires_probe(false);
+        other.daemon.register(info).unwrap();
+    };
+    let _node = node(1).await;
+    let mut buffer = [0; 1280];
+    announce();
+    timeout(PATIENCE, silent.recv_from(&mut buffer)).await.expect("it is pinged").unwrap();
+    assert!(observer.next(key(9).public_key()).await.is_some());
+    other.daemon.unregister(&format!("{name}.{SERVICE}")).unwrap();
+    while observer.next(key(9).public_key()).await.is_some() {}
+    // The node may hear of it a little later, and its PING has failed after a second.
+    sleep(Duration::from_millis(1500)).await;
+    while silent.try_recv_from(&mut buffer).is_ok() {}
+    announce();
+    // Whoever has merely not answered is tried again after 15 s.
+    let soon = Duration::from_secs(10);
+    timeout(soon, silent.recv_from(&mut buffer)).await.expect("it is pinged again").unwrap();
+}
+
+#[tokio::test]
+#[ignore = "it joins multicast groups on all interfaces of the machine: .ci/run runs it in a network namespace"]
 async fn a_flood_of_records_ends_the_responder_and_not_the_node() {
     let node = node(1).await;
     until("it starts", async || responders() == 1).await;

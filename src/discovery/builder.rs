@@ -146,7 +146,8 @@ impl Builder {
         self
     }
 
-    /// The sequence number of the record, when there is no [`Builder::last_record`]. Default: 1.
+    /// The sequence number of the record, when there is no [`Builder::last_record`], and the lowest of one that differs from
+    /// it. Default: 1.
     pub fn record_seq(mut self, seq: u64) -> Self {
         self.seq = seq;
         self
@@ -271,7 +272,8 @@ impl Builder {
         };
         match Record::sign(&self.key, last.seq(), content) {
             Ok(record) if record.same_content(last) => last.seq(),
-            _ => last.seq().saturating_add(1),
+            // Where the last ones could not be saved, more have been shown than the one that is known.
+            _ => last.seq().saturating_add(1).max(self.seq),
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn spawn(
 ) -> watch::Receiver<()> {
     let (done, farewell) = watch::channel(());
     let start = now();
-    let task = Lan { local, requests, events, shared, start, neighbours: Neighbours::default(), met: false };
+    let task = Lan { local, requests, events, shared, start, met: false };
     tokio::spawn(async move {
         task.run().await;
         drop(done);
@@ -58,7 +58,6 @@ struct Lan {
     events: broadcast::Receiver<Event>,
     shared: Arc<Shared>,
     start: Instant,
-    neighbours: Neighbours,
     /// Whether anybody was found yet.
     met: bool,
 }
@@ -107,17 +106,19 @@ impl Lan {
         if let Err(error) = responder.announce(&record) {
             return End::Failed(error);
         }
+        // A new responder tells of all anew, and never that somebody is gone whom only the former one had seen.
+        let mut neighbours = Neighbours::default();
         let (mut announced, announced_by, give_up) = (false, now() + ANNOUNCED_WITHIN, now() + AGAIN);
         let mut tries: JoinSet<(Try, Option<Endpoint>)> = JoinSet::new();
         let (mut checks, mut missed) = (interval(CHECK), 0);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while tries.len() < AT_A_TIME
-                && let Some(found) = self.neighbours.next(self.time())
+                && let Some(found) = neighbours.next(self.time())
             {
                 tries.spawn(try_all(self.requests.clone(), found));
             }
-            let due = self.neighbours.next_due().filter(|_| tries.len() < AT_A_TIME);
+            let due = neighbours.next_due().filter(|_| tries.len() < AT_A_TIME);
             tokio::select! {
                 event = self.events.recv() => {
                     if is_closed(&event) {
@@ -137,10 +138,10 @@ impl Lan {
                 notice = responder.next() => {
                     match notice {
                         Ok(Notice::Announced) => announced = true,
-                        Ok(Notice::Found(service)) => self.found(&service),
+                        Ok(Notice::Found(service)) => self.found(&mut neighbours, &service),
                         Ok(Notice::Gone(name)) => {
                             debug!(name, "gone from the LAN");
-                            self.neighbours.gone(&name);
+                            neighbours.gone(&name);
                         }
                         Ok(Notice::Other) => {}
                         Err(error) => return End::Failed(error),
@@ -148,7 +149,7 @@ impl Lan {
                     tokio::time::sleep(PACE).await;
                 }
                 Some(tried) = tries.join_next() => if let Ok((tried, answer)) = tried {
-                    self.tried(&tried, answer);
+                    self.tried(&mut neighbours, &tried, answer);
                 },
                 () = sleep_until(self.start + due.unwrap_or_default()), if due.is_some() => {}
                 _ = checks.tick() => {
@@ -170,21 +171,19 @@ impl Lan {
         }
     }
 
-    fn found(&mut self, service: &mdns_sd::ResolvedService) {
+    fn found(&self, neighbours: &mut Neighbours, service: &mdns_sd::ResolvedService) {
         match sighting(service, &self.local) {
             Ok(sighting) => {
                 let key = sighting.key;
                 debug!(name = %sighting.name, id = %key.node_id(), addresses = ?sighting.endpoints, "seen in the LAN");
-                let now = self.time();
-                self.neighbours.saw(now, sighting);
+                neighbours.saw(self.time(), sighting);
             }
             Err(error) => debug!("passed over a service in the LAN: {error}"),
         }
     }
 
-    fn tried(&mut self, tried: &Try, answer: Option<Endpoint>) {
-        let now = self.time();
-        let news = self.neighbours.tried(now, tried, answer);
+    fn tried(&mut self, neighbours: &mut Neighbours, tried: &Try, answer: Option<Endpoint>) {
+        let news = neighbours.tried(self.time(), tried, answer);
         let Some(endpoint) = answer.filter(|_| news) else { return };
         let contact = Contact { key: tried.key, endpoint };
         if std::mem::replace(&mut self.met, true) {

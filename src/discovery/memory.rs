@@ -73,21 +73,7 @@ pub(super) fn start(
     events: broadcast::Receiver<Event>,
 ) -> MemoryHandle {
     let (handle, close) = mpsc::channel(1);
-    let memory = Memory {
-        db: Some(db),
-        retry: config.retry.0,
-        config,
-        requests,
-        noted: BTreeMap::new(),
-        pending: BTreeMap::new(),
-        trouble: None,
-        connected: false,
-        round: Round::default(),
-        tries: JoinSet::new(),
-        skip: 0,
-        pause: None,
-    };
-    tokio::spawn(memory.run(events, close));
+    tokio::spawn(Memory::new(Some(db), config, requests).run(events, close));
     MemoryHandle(handle)
 }
 
@@ -139,6 +125,23 @@ struct Memory {
 }
 
 impl Memory {
+    fn new(db: Option<NodeDb>, config: MemoryConfig, requests: mpsc::WeakSender<Request>) -> Self {
+        Self {
+            db,
+            retry: config.retry.0,
+            config,
+            requests,
+            noted: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            trouble: None,
+            connected: false,
+            round: Round::default(),
+            tries: JoinSet::new(),
+            skip: 0,
+            pause: None,
+        }
+    }
+
     async fn run(mut self, mut events: broadcast::Receiver<Event>, mut close: mpsc::Receiver<oneshot::Sender<()>>) {
         let every = self.config.write_every.max(Duration::from_millis(1));
         let mut writes = interval(every);
@@ -151,7 +154,7 @@ impl Memory {
                 done = close.recv() => break done,
                 event = events.recv() => match event {
                     Ok(event) => self.heed(event).await,
-                    // The next look at the table tells what was missed, but for failures.
+                    // The next look at the table tells what was missed, but for single failures.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => break None,
                 },
@@ -168,8 +171,11 @@ impl Memory {
                     }
                 }
                 _ = writes.tick() => {
-                    self.look().await;
+                    let any = self.look().await;
                     self.write().await;
+                    if let Some(any) = any {
+                        self.set_connected(any).await;
+                    }
                 }
             }
         };
@@ -186,37 +192,62 @@ impl Memory {
         match event {
             Event::NodeRemoved(contact, Removal::Dead) => {
                 self.noted.remove(&contact.key);
-                self.update(contact, |update| update.failures += 1);
+                self.failed(contact);
             }
-            Event::Contacts { any } => {
-                self.connected = any;
-                (self.retry, self.skip) = (self.config.retry.0, 0);
-                if !any && self.is_idle() {
-                    self.begin_round().await;
-                }
-            }
+            Event::Contacts { any } => self.set_connected(any).await,
             _ => {}
         }
     }
 
-    /// Changes what is to be written of a node.
-    fn update(&mut self, contact: Contact, change: impl FnOnce(&mut NodeUpdate)) {
-        if self.pending.len() >= MAX_PENDING && !self.pending.contains_key(&contact.key) {
+    /// The table has its first member, or has lost its last one.
+    async fn set_connected(&mut self, any: bool) {
+        if any == self.connected {
             return;
         }
+        self.connected = any;
+        (self.retry, self.skip) = (self.config.retry.0, 0);
+        if !any && self.is_idle() {
+            self.begin_round().await;
+        }
+    }
+
+    /// A node was there at this time, in seconds of Unix time.
+    fn saw(&mut self, contact: Contact, at: u64) -> Option<&mut NodeUpdate> {
+        let update = self.pending_of(contact)?;
+        if update.contact.endpoint.udp_addr() != contact.endpoint.udp_addr() {
+            // It has failed where it is no more.
+            update.failures = 0;
+        }
+        (update.contact, update.seen) = (contact, Some(at));
+        Some(update)
+    }
+
+    /// A node was not there.
+    fn failed(&mut self, contact: Contact) {
+        let Some(update) = self.pending_of(contact) else { return };
+        if update.contact.endpoint.udp_addr() == contact.endpoint.udp_addr() {
+            update.failures += 1;
+        } else if update.seen.is_none() {
+            (update.contact, update.failures) = (contact, 1);
+        }
+    }
+
+    /// What is to be written of a node; `None` where there is no room for that.
+    fn pending_of(&mut self, contact: Contact) -> Option<&mut NodeUpdate> {
+        if self.pending.len() >= MAX_PENDING && !self.pending.contains_key(&contact.key) {
+            return None;
+        }
         let empty = || NodeUpdate { contact, seen: None, successes: 0, failures: 0, record: None };
-        let update = self.pending.entry(contact.key).or_insert_with(empty);
-        update.contact = contact;
-        change(update);
+        Some(self.pending.entry(contact.key).or_insert_with(empty))
     }
 }
 
 // Remembering.
 impl Memory {
-    /// Looks at the table for what has changed.
-    async fn look(&mut self) {
-        let Some(table) = self.table().await else { return };
-        self.connected = !table.is_empty();
+    /// Looks at the table for what has changed; says whether there is anybody in it.
+    async fn look(&mut self) -> Option<bool> {
+        let table = self.table().await?;
+        let any = !table.is_empty();
         let now = unix_secs();
         let mut noted = BTreeMap::new();
         for Look { contact, proved, age, record, replacement } in table {
@@ -224,18 +255,18 @@ impl Memory {
             let before = self.noted.remove(&contact.key);
             let same = before.filter(|before| before.contact == contact);
             let anew = same.as_ref().is_none_or(|before| before.proved != proved);
-            if anew || same.is_some_and(|before| before.seq != seq) {
-                self.update(contact, |update| {
-                    update.seen = Some(now.saturating_sub(age.as_secs()));
-                    // So that members come before replacements: the table that was is the one to come back to.
-                    update.successes += u64::from(anew && !replacement);
-                    update.record = record.or(update.record.take());
-                });
+            if (anew || same.is_some_and(|before| before.seq != seq))
+                && let Some(update) = self.saw(contact, now.saturating_sub(age.as_secs()))
+            {
+                // So that members come before replacements: the table that was is the one to come back to.
+                update.successes += u64::from(anew && !replacement);
+                update.record = record.or(update.record.take());
             }
             noted.insert(contact.key, Noted { contact, proved, seq });
         }
         // Those that have left are not needed any more.
         self.noted = noted;
+        Some(any)
     }
 
     /// The nodes of the table that have proved themselves, which is all of them; `None` when the node has ended.
@@ -359,7 +390,7 @@ impl Memory {
                 self.round.answered += 1;
                 let now = unix_secs();
                 // Most are in the table now, and are counted when it is looked at; there may have been no room for others.
-                self.update(contact, |update| update.seen = Some(now));
+                self.saw(contact, now);
             }
             Some(Err(CommandError::Timeout | CommandError::OtherNode)) => self.round.silent.push(contact),
             // It was not asked.
@@ -373,7 +404,7 @@ impl Memory {
         // When nobody answers, it is more likely the fault of our own network.
         if answered > 0 {
             for contact in silent {
-                self.update(contact, |update| update.failures += 1);
+                self.failed(contact);
             }
         }
         if !self.connected {
@@ -414,3 +445,6 @@ async fn pause(pause: &mut Option<Pin<Box<Sleep>>>) {
 fn unix_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests;

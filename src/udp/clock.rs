@@ -28,6 +28,13 @@ impl SystemClock {
         Self { start: Instant::now(), unix_at_start: unix_micros() }
     }
 
+    /// One that has been running for a while.
+    #[cfg(test)]
+    pub(super) fn started(ago: Duration) -> Self {
+        let Self { start, unix_at_start } = Self::start();
+        Self { start: start - ago, unix_at_start: unix_at_start - ago.as_micros() as u64 }
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the driver: here the clock comes in")]
     pub(super) fn now(&self) -> Time {
         Time(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))

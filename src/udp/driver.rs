@@ -134,8 +134,7 @@ impl Driver {
         };
         let record = engine.local_record().expect("with a private key there is a record").clone();
         on_record(&record);
-        let anywhere = socket.local_addr().ip().is_unspecified();
-        let watch = Watch::new(anywhere.then_some(engine.local().host), host_addresses);
+        let watch = Watch::new(socket.local_addr().ip(), engine.local().host, host_addresses);
         let socket = Arc::new(socket);
         let crew = Crew::new(Sender::new(key, socket.clone()), threads.saturating_sub(1));
         let shared = Arc::new(Shared { record: RwLock::new(record), local_addr: socket.local_addr() });
@@ -477,6 +476,7 @@ impl Driver {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use super::super::parcel::Parcel;
     use super::*;
     use crate::proto::config::Config;
     use crate::proto::engine::LocalNode;
@@ -531,6 +531,59 @@ mod tests {
         driver.drain(None);
         assert_eq!(answer.try_recv(), Ok(Reply::Failed(CommandError::Timeout)));
         assert_eq!((driver.replies.len(), driver.engine.under_way()), (0, (0, 0, 0)));
+    }
+
+    /// What the driver would send.
+    fn posted(driver: &mut Driver) -> Vec<wire::Message> {
+        driver.drain(None);
+        driver.outbox.take().flat_map(Parcel::letters).map(|letter| letter.message).collect()
+    }
+
+    /// The addresses that PINGs tell as ours which a renewal brings about: a silent contact is tried at once.
+    fn renewed_by(cause: impl FnOnce(&mut Driver)) -> Vec<Option<IpAddr>> {
+        let age = Duration::from_secs(6);
+        // Nothing of this is ever sent.
+        let (mut driver, _requests) = driver(Socket::bind((ANY, 0).into()).unwrap());
+        let key = *NodeKey::from_bytes(&[2; 32]).unwrap().public_key();
+        let silent = Contact { key, endpoint: Endpoint::new([10, 0, 0, 2].into(), 30303, 0) };
+        driver.handle_request(Request::AddBootnode(silent));
+        while let due = driver.drain(None)
+            && due < Time::ZERO + age
+        {
+            driver.engine.handle_timeout(due);
+        }
+        posted(&mut driver);
+        driver.clock = SystemClock::started(age);
+        cause(&mut driver);
+        let source = |message| match message {
+            wire::Message::Ping(ping) => ping.from.ip,
+            other => panic!("{other:?}"),
+        };
+        posted(&mut driver).into_iter().map(source).collect()
+    }
+
+    const ANY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+
+    #[tokio::test]
+    async fn a_sleep_a_step_ahead_and_a_move_renew_what_was_proved() {
+        const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
+        assert_eq!(renewed_by(|driver| driver.follow_watch(Time::ZERO)), [Some(ANY.into())], "it slept");
+        let stepped = |by| {
+            renewed_by(|driver| {
+                driver.clock.unix_at_start -= by;
+                driver.follow_clock();
+            })
+        };
+        assert_eq!(stepped(5_000_000), [Some(ANY.into())]);
+        assert_eq!(stepped(4_000_000), []);
+        let moved = |host| {
+            renewed_by(|driver| {
+                driver.watch = Watch::new(ANY.into(), (host, None), || (Some(HOST), None));
+                driver.follow_watch(Time::NEVER);
+            })
+        };
+        assert_eq!(moved(None), [Some(HOST.into())]);
+        assert_eq!(moved(Some(HOST)), []);
     }
 
     #[cfg(unix)]

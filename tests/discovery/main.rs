@@ -209,6 +209,8 @@ async fn the_last_record_decides_the_sequence_number() {
         (record(&key(1), 41, 6), 41, "the same content"),
         (record(&key(1), 41, 7), 42, "another content"),
         (record(&key(1), u64::MAX, 7), u64::MAX, "there is no higher number"),
+        (record(&key(1), 1, 6), 1, "the same content, and a low number"),
+        (record(&key(1), 1, 7), 3, "others may have been shown that were not saved"),
         (record(&key(2), 41, 6), 3, "the record of another key"),
     ] {
         let node = builder(1).advertise(at).record_seq(3).last_record(Some(last)).start().await.expect("it starts");

@@ -147,6 +147,18 @@ class Report:
             kind = "" if isinstance(error, CheckFailed) else f"{type(error).__name__}: "
             return self.say(name, False, f"{kind}{error}", start)
 
+    def check_with(self, require: Callable[[], None]) -> Callable[[str, Callable[[], str]], bool]:
+        """Like `check`, for checks that need something: `require` raises where that is not there."""
+
+        def check(name: str, body: Callable[[], str]) -> bool:
+            def with_it() -> str:
+                require()
+                return body()
+
+            return self.check(name, with_it)
+
+        return check
+
     def say(self, name: str, good: bool, figures: str, start: float) -> bool:
         self.passed, self.failed = self.passed + good, self.failed + (not good)
         word = "ok  " if good else "FAIL"

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
 
 from contacts import Contact, contact_from_enode
 from harness import CheckFailed, Process, Processes, Report, free_of_newline, wait_for
@@ -101,6 +100,10 @@ class Lan:
         switch.ip("link", "set", "br0", "up")
         self.hosts = [Host(self.processes, switch, number + 1) for number in range(NODES)]
         return f"{NODES} namespaces on one bridge"
+
+    def require(self) -> None:
+        if len(self.hosts) < NODES:
+            raise CheckFailed("there is no LAN")
 
     def start(self, number: int, *more: str) -> LanNode:
         host = self.hosts[number]
@@ -240,16 +243,8 @@ def lacks(node: LanNode, everyone: list[Contact]) -> list[str]:
 
 def check_lan(report: Report, binary: pathlib.Path, processes: Processes, directory: pathlib.Path) -> None:
     lan = Lan(binary, processes, directory)
-
-    def check(name: str, body: Callable[[], str]) -> None:
-        def with_lan() -> str:
-            if len(lan.hosts) < NODES:
-                raise CheckFailed("there is no LAN")
-            return body()
-
-        report.check(name, with_lan)
-
     report.check("lan: a LAN", lan.build)
+    check = report.check_with(lan.require)
     check("lan: nodes find one another", lan.find_one_another)
     check("lan: killed, and back at another address", lan.killed_and_back)
     check("lan: the same node at another address", lan.same_node_elsewhere)

@@ -3,7 +3,6 @@
 import json
 import pathlib
 import time
-from collections.abc import Callable
 
 from contacts import Contact, contact_from_enr, contacts_in
 from harness import CheckFailed, Processes, Report, silent_port, wait_for
@@ -192,14 +191,7 @@ def json_values(text: str) -> list:
 
 def check_network(report: Report, binary: pathlib.Path, processes: Processes, directory: pathlib.Path) -> None:
     network = Network(binary, processes, directory)
-
-    def check(name: str, body: Callable[[], str]) -> None:
-        def with_network() -> str:
-            network.require()
-            return body()
-
-        report.check(name, with_network)
-
+    check = report.check_with(network.require)
     report.check("network: all nodes start", network.start)
     check("network: the tables of the kadnodes", network.tables_complete)
     check("network: the tables of the ethereumjs nodes", network.dpt_knows_kadnodes)

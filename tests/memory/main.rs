@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use kadnode::bootstrap::Bootnode;
 use kadnode::proto::config::Config;
 use kadnode::proto::engine::Event;
-use kadnode::proto::identity::{NodeKey, PublicKey};
+use kadnode::proto::identity::{NodeKey, PublicKey, RecordContent};
 use kadnode::store::{DataDir, NodeDb, NodeDbLimits};
 use kadnode::{Builder, Discovery, MemoryConfig};
 use rand::SeedableRng;
@@ -67,7 +67,17 @@ fn open(dir: &Path) -> NodeDb {
 
 /// A node that knows those in its memory alone.
 async fn with_memory(key: &NodeKey, dir: &Path, config: MemoryConfig) -> Discovery {
-    builder(key).memory(open(dir), config).start().await.expect("a node starts on loopback")
+    with_memory_and(key, dir, config, []).await
+}
+
+/// A node that knows those in its memory, and others.
+async fn with_memory_and(
+    key: &NodeKey,
+    dir: &Path,
+    config: MemoryConfig,
+    knows: impl IntoIterator<Item = Bootnode>,
+) -> Discovery {
+    builder(key).bootnodes(knows).memory(open(dir), config).start().await.expect("a node starts on loopback")
 }
 
 fn bootnode(node: &Discovery) -> Bootnode {
@@ -108,12 +118,7 @@ async fn a_network_whose_bootnodes_have_gone_is_entered_again_from_memory() {
     }
     let own = NodeKey::from_bytes(&[1; 32]).unwrap();
     let bootnodes: Vec<Bootnode> = nodes.iter().take(3).map(bootnode).collect();
-    let node = builder(&own)
-        .bootnodes(bootnodes)
-        .memory(open(dir.path()), MemoryConfig::default())
-        .start()
-        .await
-        .expect("a node starts on loopback");
+    let node = with_memory_and(&own, dir.path(), MemoryConfig::default(), bootnodes).await;
     // Its buckets have room for some seventy of them. It has settled when nobody came for a while.
     let (mut size, mut quiet) = (0, 0);
     until("a table", async || {
@@ -151,12 +156,7 @@ async fn when_nobody_answers_any_more_the_remembered_nodes_are_tried_again() {
     let (own, other) = (NodeKey::from_bytes(&[1; 32]).unwrap(), NodeKey::from_bytes(&[2; 32]).unwrap());
     let peer = start(&other, []).await;
     let at = peer.local_addr();
-    let node = builder(&own)
-        .bootnodes([bootnode(&peer)])
-        .memory(open(dir.path()), quick())
-        .start()
-        .await
-        .expect("a node starts on loopback");
+    let node = with_memory_and(&own, dir.path(), quick(), [bootnode(&peer)]).await;
     until("a member", async || members(&node).await.len() == 1).await;
     node.shutdown().await;
     peer.shutdown().await;
@@ -187,12 +187,7 @@ async fn those_that_are_silent_while_others_answer_have_failed() {
     let dir = tempfile::tempdir().unwrap();
     let key = |number| NodeKey::from_bytes(&[number; 32]).unwrap();
     let (stays, goes) = (start(&key(2), []).await, start(&key(3), []).await);
-    let node = builder(&key(1))
-        .bootnodes([bootnode(&stays), bootnode(&goes)])
-        .memory(open(dir.path()), quick())
-        .start()
-        .await
-        .expect("a node starts on loopback");
+    let node = with_memory_and(&key(1), dir.path(), quick(), [bootnode(&stays), bootnode(&goes)]).await;
     until("two members", async || members(&node).await.len() == 2).await;
     node.shutdown().await;
     goes.shutdown().await;
@@ -208,6 +203,28 @@ async fn those_that_are_silent_while_others_answer_have_failed() {
     let mut db = open(dir.path());
     let mut failures = |number| db.get(key(number).public_key()).unwrap().expect("it is remembered").failures;
     assert_eq!((failures(2), failures(3)), (0, 1));
+}
+
+#[tokio::test]
+async fn a_new_record_is_written_though_nothing_else_has_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = |number| NodeKey::from_bytes(&[number; 32]).unwrap();
+    let peer = start(&key(2), []).await;
+    let node = builder(&key(1))
+        .config(quiet())
+        .bootnodes([bootnode(&peer)])
+        .memory(open(dir.path()), quick())
+        .start()
+        .await
+        .expect("a node starts on loopback");
+    let reader = rusqlite::Connection::open(dir.path().join("nodes.db")).unwrap();
+    let kept = || reader.query_row("SELECT record FROM nodes", [], |row| row.get::<_, Vec<u8>>(0)).unwrap_or_default();
+    until("the first record", async || kept() == *peer.local_record().as_bytes()).await;
+    let first = peer.local_record();
+    peer.set_record(RecordContent { ports: Some((peer.local_addr().port(), 7)), ..Default::default() }).await.unwrap();
+    assert!(peer.local_record().seq() > first.seq());
+    node.request_enr(peer.local_enode().contact().unwrap()).await.expect("it answers");
+    until("the new record", async || kept() == *peer.local_record().as_bytes()).await;
 }
 
 #[tokio::test]

@@ -37,6 +37,11 @@ impl Store {
         opened.db
     }
 
+    /// Writes down one node, and closes the file.
+    fn remember(&self, contact: Contact) {
+        self.open().write(NOW, &[seen(contact, NOW)]).unwrap();
+    }
+
     fn path(&self) -> PathBuf {
         self.temporary.path().join(NAME)
     }
@@ -115,6 +120,32 @@ fn what_is_written_is_there_in_the_next_run() {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(store.path()).unwrap().permissions().mode() & 0o777, 0o600);
     }
+}
+
+#[test]
+fn of_two_keys_with_one_number_the_first_stays() {
+    let store = Store::new();
+    store.remember(node(1));
+    let mut other = node(1);
+    other.key.0[63] = 1;
+    assert_eq!(row_id(&other.key), row_id(&node(1).key));
+    let mut db = store.open();
+    db.write(NOW + 1, &[seen(other, NOW + 1)]).unwrap();
+    db.write(NOW + 1, &[failed(other)]).unwrap();
+    let found = db.get(&node(1).key).unwrap().unwrap();
+    assert_eq!((found.last_seen, found.successes, found.failures), (NOW, 1, 0));
+    assert_eq!((db.len(), db.get(&other.key).unwrap()), (1, None));
+}
+
+#[test]
+fn a_write_waits_for_the_disk() {
+    let db = Store::new().open();
+    let pragma = |name: &str| {
+        let connection = db.connection.as_ref().unwrap();
+        connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0)).unwrap()
+    };
+    // FULL, with a journal that is gone when the write is there.
+    assert_eq!((pragma("synchronous"), pragma("journal_mode")), (2.into(), "delete".to_owned().into()));
 }
 
 #[test]
@@ -225,8 +256,11 @@ fn rows_that_make_no_sense_are_passed_over() {
     let mut db = store.open();
     assert_eq!((db.len(), first), (8, 0));
     assert_eq!(keys(db.seeds(0, 9).unwrap()), [node(7).key]);
-    change(&format!("UPDATE nodes SET record = zeroblob(301) WHERE id = {}", row_id(&node(7).key)));
-    assert_eq!(db.get(&node(7).key).unwrap().unwrap().record(), None);
+    let others = Record::sign(&NodeKey::from_bytes(&[7; 32]).unwrap(), 1, &RecordContent::default()).unwrap();
+    for record in ["zeroblob(301)".to_owned(), format!("x'{}'", hex::encode(others.as_bytes()))] {
+        change(&format!("UPDATE nodes SET record = {record} WHERE id = {}", row_id(&node(7).key)));
+        assert_eq!(db.get(&node(7).key).unwrap().unwrap().record(), None);
+    }
     change(&format!("UPDATE nodes SET record = zeroblob(60000000) WHERE id = {}", row_id(&node(7).key)));
     let error = db.get(&node(7).key).unwrap_err();
     assert!(matches!(error, NodeDbError::SetAside { .. }), "what is this long is no record: {error}");
@@ -293,12 +327,43 @@ fn other_versions_and_other_programs_are_refused_and_left_alone() {
     refused("PRAGMA application_id = 0; DROP TABLE nodes; CREATE TABLE mine (a)", foreign);
 }
 
+/// SQLite would undo a write that was interrupted as soon as it reads the file.
+#[test]
+fn what_is_not_ours_is_left_alone_in_the_middle_of_a_write() {
+    for marks in ["user_version = 2", "application_id = 7"] {
+        let (other, store) = (Store::new(), Store::new());
+        drop(other.open());
+        let writer = Connection::open(other.path()).unwrap();
+        writer.execute_batch(&format!("PRAGMA {marks}; CREATE TABLE more (a)")).unwrap();
+        // With room for two pages it has to write before the end.
+        let some = "(VALUES (1), (2), (3), (4), (5))";
+        writer
+            .execute_batch(&format!(
+                "PRAGMA cache_size = 2; BEGIN; INSERT INTO more SELECT randomblob(3000) FROM {some}, {some}"
+            ))
+            .unwrap();
+        let files = ["nodes.db", "nodes.db-journal"];
+        for name in files {
+            fs::copy(other.temporary.path().join(name), store.temporary.path().join(name)).unwrap();
+        }
+        let read = || files.map(|name| fs::read(store.temporary.path().join(name)).unwrap());
+        let before = read();
+        let error = store.open_with(NodeDbLimits::default()).unwrap_err();
+        assert!(matches!(error, NodeDbError::Newer { .. } | NodeDbError::Foreign { .. }), "{error}");
+        assert!(read() == before);
+        // And there was something to undo.
+        let undone: i64 = Connection::open(store.path())
+            .unwrap()
+            .query_row("SELECT count(*) FROM more", [], |row| row.get(0))
+            .unwrap();
+        assert!(undone == 0 && !store.names().contains(&files[1].to_owned()));
+    }
+}
+
 #[test]
 fn what_is_damaged_is_set_aside_with_its_journal() {
     let store = Store::new();
-    let mut db = store.open();
-    db.write(NOW, &[seen(node(1), NOW)]).unwrap();
-    drop(db);
+    store.remember(node(1));
     let good = fs::read(store.path()).unwrap();
     fs::write(store.path(), "mine").unwrap();
     fs::write(store.temporary.path().join("nodes.db-journal"), "its journal").unwrap();
@@ -337,9 +402,7 @@ fn a_journal_that_was_never_used_is_taken_away() {
 #[test]
 fn without_room_the_old_state_stays_and_writing_goes_on_when_there_is_room() {
     let store = Store::new();
-    let mut db = store.open();
-    db.write(NOW, &[seen(node(1), NOW)]).unwrap();
-    drop(db);
+    store.remember(node(1));
     // A write that is larger than all the room there is.
     let limits = NodeDbLimits { max_bytes: 100_000, ..NodeDbLimits::default() };
     let mut db = store.open_with(limits).unwrap().db;
@@ -358,9 +421,7 @@ fn without_room_the_old_state_stays_and_writing_goes_on_when_there_is_room() {
 #[test]
 fn a_file_that_cannot_be_written_can_still_be_read() {
     let store = Store::new();
-    let mut db = store.open();
-    db.write(NOW, &[seen(node(1), NOW)]).unwrap();
-    drop(db);
+    store.remember(node(1));
     // A directory in the place of the journal keeps root from writing, too.
     fs::create_dir(store.temporary.path().join("nodes.db-journal")).unwrap();
     let opened = store.open_with(NodeDbLimits::default());

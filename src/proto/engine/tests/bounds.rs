@@ -27,7 +27,7 @@ pub(super) const HERE: [&str; 11] = [
     "members that may have moved",
 ];
 
-fn size(sizes: &[Size], what: &str) -> (usize, usize) {
+pub(super) fn size(sizes: &[Size], what: &str) -> (usize, usize) {
     assert!(HERE.contains(&what));
     let size = sizes.iter().find(|size| size.what == what).unwrap();
     (size.holds, size.bound)

@@ -53,6 +53,15 @@ fn bonding_goes_on_as_soon_as_the_other_sides_ping_is_answered() {
     net.run(secs(2));
 }
 
+/// An engine whose one place in the farthest bucket a peer has taken, for others to be named by.
+fn with_teller() -> (Net, usize) {
+    let mut net = Net::alone(bucket_of_one());
+    let teller = net.peer(far_peers().next().unwrap(), addr(A));
+    net.bond(teller);
+    net.run(secs(1));
+    (net, teller)
+}
+
 /// A lookup hears of a stranger that is so far away, and bonds with it.
 fn bonded_within_a_lookup(net: &mut Net, teller: usize, n: u64, way: std::time::Duration) -> usize {
     let stranger = net.peer(n, addr(&format!("10.0.1.{n}:30303")));
@@ -73,10 +82,7 @@ fn bonded_within_a_lookup(net: &mut Net, teller: usize, n: u64, way: std::time::
 
 #[test]
 fn after_a_bond_the_nodes_own_round_trip_says_when_it_is_late() {
-    let mut net = Net::alone(bucket_of_one());
-    let teller = net.peer(far_peers().next().unwrap(), addr(A));
-    net.bond(teller);
-    net.run(secs(1));
+    let (mut net, teller) = with_teller();
     // Those whose bucket is full are no members, and the mean of all is between the two.
     for (n, way) in far_peers().skip(1).zip([ms(24), ms(13)]) {
         let stranger = bonded_within_a_lookup(&mut net, teller, n, way);
@@ -91,10 +97,7 @@ fn after_a_bond_the_nodes_own_round_trip_says_when_it_is_late() {
 
 #[test]
 fn the_rest_of_an_answer_is_waited_for_as_long_as_packets_of_one_moment_lie_apart() {
-    let mut net = Net::alone(bucket_of_one());
-    let teller = net.peer(far_peers().next().unwrap(), addr(A));
-    net.bond(teller);
-    net.run(secs(1));
+    let (mut net, teller) = with_teller();
     let n = far_peers().nth(1).unwrap();
     let stranger = bonded_within_a_lookup(&mut net, teller, n, ms(24));
     net.expect_find(stranger);

@@ -71,14 +71,21 @@ impl<C: Contacts> Engine<C> {
 
     /// Pings some of those that are to be asked anew; says how many.
     pub(super) fn ping_renewals(&mut self, now: Time) -> usize {
-        let mut started = 0;
+        let (mut started, mut refused) = (0, Vec::new());
         while started < CHECKS_AT_ONCE
             && let Some(node) = self.upkeep.renewals.pop()
         {
-            if self.table.get(node, &self.contacts).is_some() && self.ping(now, node, Why::OwnAccord) {
+            if self.table.get(node, &self.contacts).is_none() {
+                continue;
+            }
+            if self.ping(now, node, Why::OwnAccord) {
                 started += 1;
+            } else {
+                // Too much is under way, to its address or at all: it comes with the next ones.
+                refused.push(node);
             }
         }
+        self.upkeep.renewals.append(&mut refused);
         started
     }
 }
