@@ -353,7 +353,8 @@ impl Memory {
     async fn begin_round(&mut self) {
         let (skip, count) = (self.skip, self.config.seeds);
         self.pause = None;
-        let Some(seeds) = self.with_db(move |db| db.seeds(skip, count)).await else { return };
+        let now = unix_secs();
+        let Some(seeds) = self.with_db(move |db| db.seeds(now, skip, count)).await else { return };
         let seeds = match seeds {
             Ok(seeds) => seeds,
             Err(error) => {

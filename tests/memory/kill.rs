@@ -73,7 +73,7 @@ fn writer() {
     let opened = NodeDb::open(&dir, NodeDbLimits::default()).expect("it opens");
     assert!(opened.warning.is_none(), "{:?}", opened.warning);
     let mut db = opened.db;
-    let mut round = db.seeds(0, 1).expect("it can be read").first().map_or(0, |node| node.last_seen);
+    let mut round = db.seeds(u64::MAX, 0, 1).expect("it can be read").first().map_or(0, |node| node.last_seen);
     println!();
     loop {
         round += 1;

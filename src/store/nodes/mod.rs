@@ -151,12 +151,13 @@ impl NodeDb {
     }
 
     /// The nodes to try, the most promising first: those that have been known for long, were reliable and answered
-    /// lately, at most two of one /24 or /64. `skip` leaves out as many of the first, for whoever has tried them.
+    /// lately, at most two of one /24 or /64. `now` is in seconds of Unix time; `skip` leaves out as many of the first, for
+    /// whoever has tried them.
     ///
     /// # Errors
     /// When the file cannot be read. After [`NodeDbError::SetAside`] the memory can be used, and is empty.
-    pub fn seeds(&mut self, skip: usize, count: usize) -> Result<Vec<Remembered>, NodeDbError> {
-        self.with(|db, connection| read_seeds(connection, &db.limits, skip, count))
+    pub fn seeds(&mut self, now: u64, skip: usize, count: usize) -> Result<Vec<Remembered>, NodeDbError> {
+        self.with(|db, connection| read_seeds(connection, &db.limits, now, skip, count))
     }
 
     /// What is remembered of a node.
@@ -242,10 +243,11 @@ fn row_id(key: &PublicKey) -> i64 {
 fn read_seeds(
     connection: &Connection,
     limits: &NodeDbLimits,
+    now: u64,
     skip: usize,
     count: usize,
 ) -> Result<Vec<Remembered>, Problem> {
-    let mut candidates = read_histories(connection, limits)?;
+    let mut candidates = read_histories(connection, limits, now)?;
     if candidates.len() > LOOKS {
         candidates.select_nth_unstable_by(LOOKS, best_first);
         candidates.truncate(LOOKS);
@@ -272,7 +274,7 @@ fn read_seeds(
 }
 
 /// The scores and numbers of all rows, from the index alone.
-fn read_histories(connection: &Connection, limits: &NodeDbLimits) -> Result<Vec<(f64, i64)>, Problem> {
+fn read_histories(connection: &Connection, limits: &NodeDbLimits, now: u64) -> Result<Vec<(f64, i64)>, Problem> {
     let mut scan = connection.prepare(
         "SELECT id, first_seen, last_seen, successes, failures FROM nodes INDEXED BY nodes_by_last_seen
          ORDER BY last_seen DESC LIMIT ?1",
@@ -283,6 +285,8 @@ fn read_histories(connection: &Connection, limits: &NodeDbLimits) -> Result<Vec<
         let number = |at| integer(row, at);
         let (Ok(id), Some(first_seen), Some(last_seen)) = (row.get(0), number(1), number(2)) else { continue };
         let (Some(successes), Some(failures)) = (number(3), number(4)) else { continue };
+        // A clock that was wrong for a while may have put answers into the future.
+        let last_seen = last_seen.min(now);
         let newest = *newest.get_or_insert(last_seen);
         candidates.push((History { first_seen, last_seen, successes, failures }.score(newest), id));
     }

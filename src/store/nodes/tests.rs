@@ -91,7 +91,7 @@ fn what_is_written_is_there_in_the_next_run() {
     let at = |ip: &str| Contact { key: *key.public_key(), endpoint: Endpoint::new(ip.parse().unwrap(), 5, 6) };
     let record = |seq| Some(Arc::new(Record::sign(&key, seq, &RecordContent::default()).unwrap()));
     let mut db = store.open();
-    assert!(db.is_empty() && db.seeds(0, 9).unwrap().is_empty());
+    assert!(db.is_empty() && db.seeds(NOW, 0, 9).unwrap().is_empty());
     db.write(NOW, &[NodeUpdate { record: record(3), ..seen(at("10.0.0.1"), NOW) }, failed(node(1))]).unwrap();
     db.write(NOW, &[failed(at("10.0.0.1")), failed(at("10.0.0.2"))]).unwrap();
     // It moves; an older record of it, and none, change nothing.
@@ -113,7 +113,7 @@ fn what_is_written_is_there_in_the_next_run() {
         record: record(3).map(|record| record.as_bytes().to_vec()),
     };
     assert_eq!(found, expected);
-    assert_eq!(db.seeds(0, 9).unwrap(), [expected]);
+    assert_eq!(db.seeds(NOW, 0, 9).unwrap(), [expected]);
     assert_eq!(store.names(), ["LOCK", "nodes.db"]);
     #[cfg(unix)]
     {
@@ -167,7 +167,7 @@ fn those_that_answered_longest_ago_go_first() {
     assert_eq!(db.len(), 90);
     db.write(NOW + 150, &updates[90..]).unwrap();
     assert_eq!(db.len(), 100);
-    let left: BTreeSet<_> = keys(db.seeds(0, 1000).unwrap()).into_iter().collect();
+    let left: BTreeSet<_> = keys(db.seeds(NOW, 0, 1000).unwrap()).into_iter().collect();
     assert_eq!(left, (50..150).map(|number| node(number).key).collect());
     // One that answers again is not the oldest any more.
     db.write(NOW + 200, &[seen(node(50), NOW + 200), seen(node(150), NOW + 200)]).unwrap();
@@ -191,6 +191,18 @@ fn the_file_has_a_bound_of_its_own() {
 }
 
 #[test]
+fn an_answer_in_the_future_takes_nothing_from_the_order() {
+    let store = Store::new();
+    let mut db = store.open();
+    // One that was known for a month and is silent for twenty days, and one that was there just now.
+    db.write(NOW, &[seen(node(1), NOW - 50 * DAY), seen(node(2), NOW - DAY / 24)]).unwrap();
+    db.write(NOW, &[seen(node(1), NOW - 20 * DAY), seen(node(2), NOW)]).unwrap();
+    assert_eq!(keys(db.seeds(NOW, 0, 9).unwrap()), [node(2).key, node(1).key]);
+    db.write(NOW, &[seen(node(3), NOW + 400 * DAY)]).unwrap();
+    assert_eq!(keys(db.seeds(NOW, 0, 9).unwrap()), [node(2).key, node(3).key, node(1).key]);
+}
+
+#[test]
 fn nodes_age_out_by_the_newest_answer_and_not_by_a_clock_that_may_be_wrong() {
     let store = Store::new();
     let mut db = store.open();
@@ -199,7 +211,7 @@ fn nodes_age_out_by_the_newest_answer_and_not_by_a_clock_that_may_be_wrong() {
     db.write(NOW + 365 * DAY, &[failed(node(1))]).unwrap();
     assert_eq!(db.len(), 2);
     db.write(NOW + 30 * DAY + 1, &[seen(node(3), NOW + 30 * DAY + 1)]).unwrap();
-    assert_eq!(keys(db.seeds(0, 9).unwrap()), [node(3).key, node(2).key]);
+    assert_eq!(keys(db.seeds(NOW + 30 * DAY + 1, 0, 9).unwrap()), [node(3).key, node(2).key]);
     // An answer in the future makes nobody old.
     db.write(NOW + 2 * DAY, &[seen(node(4), NOW + 400 * DAY)]).unwrap();
     assert_eq!(db.len(), 3);
@@ -229,12 +241,12 @@ fn seeds_are_the_oldest_reliable_ones_spread_over_networks() {
     updates.extend((10..20).map(|number| seen(contact(number, &format!("1.2.{number}.4")), now - 60)));
     updates.extend((20..30).map(|number| seen(contact(number, "10.0.0.1"), now - 120)));
     db.write(now, &updates).unwrap();
-    let seeds = keys(db.seeds(0, 100).unwrap());
+    let seeds = keys(db.seeds(now, 0, 100).unwrap());
     let expected: Vec<_> = [1, 2].into_iter().chain(10..30).map(|number| contact(number, "1.1.1.1").key).collect();
     assert_eq!(seeds, expected);
-    assert_eq!(keys(db.seeds(0, 3).unwrap()), expected[..3]);
-    assert_eq!(keys(db.seeds(3, 100).unwrap()), expected[3..], "who was tried can be left out");
-    assert!(db.seeds(22, 100).unwrap().is_empty());
+    assert_eq!(keys(db.seeds(now, 0, 3).unwrap()), expected[..3]);
+    assert_eq!(keys(db.seeds(now, 3, 100).unwrap()), expected[3..], "who was tried can be left out");
+    assert!(db.seeds(now, 22, 100).unwrap().is_empty());
 }
 
 #[test]
@@ -255,7 +267,7 @@ fn rows_that_make_no_sense_are_passed_over() {
     }
     let mut db = store.open();
     assert_eq!((db.len(), first), (8, 0));
-    assert_eq!(keys(db.seeds(0, 9).unwrap()), [node(7).key]);
+    assert_eq!(keys(db.seeds(NOW, 0, 9).unwrap()), [node(7).key]);
     let others = Record::sign(&NodeKey::from_bytes(&[7; 32]).unwrap(), 1, &RecordContent::default()).unwrap();
     for record in ["zeroblob(301)".to_owned(), format!("x'{}'", hex::encode(others.as_bytes()))] {
         change(&format!("UPDATE nodes SET record = {record} WHERE id = {}", row_id(&node(7).key)));
@@ -297,7 +309,7 @@ fn a_lock_of_another_program_is_waited_out_or_told() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = db.write(NOW, &[seen(node(1), NOW)]).unwrap_err();
     assert_eq!(store.said(&error), "nodes.db cannot be used: another program has locked it");
-    assert!(db.seeds(0, 1).unwrap().is_empty(), "it can be read");
+    assert!(db.seeds(NOW, 0, 1).unwrap().is_empty(), "it can be read");
     other.execute_batch("COMMIT").unwrap();
     db.write(NOW, &[seen(node(1), NOW)]).unwrap();
     assert_eq!(db.len(), 1);
@@ -410,7 +422,7 @@ fn without_room_the_old_state_stays_and_writing_goes_on_when_there_is_room() {
     let error = db.write(NOW, &many).unwrap_err();
     let said = "nodes.db cannot be written: the disk, or the room that the file may take, is full";
     assert_eq!(store.said(&error), said);
-    assert_eq!((db.len(), keys(db.seeds(0, 9).unwrap())), (1, vec![node(1).key]));
+    assert_eq!((db.len(), keys(db.seeds(NOW, 0, 9).unwrap())), (1, vec![node(1).key]));
     db.write(NOW, &many[..100]).unwrap();
     assert_eq!(db.len(), 101);
     drop(db);
@@ -427,7 +439,7 @@ fn a_file_that_cannot_be_written_can_still_be_read() {
     let opened = store.open_with(NodeDbLimits::default());
     let text = match opened {
         Ok(OpenedNodeDb { mut db, warning }) => {
-            assert_eq!(keys(db.seeds(0, 9).unwrap()), [node(1).key]);
+            assert_eq!(keys(db.seeds(NOW, 0, 9).unwrap()), [node(1).key]);
             store.said(&db.write(NOW, &[seen(node(2), NOW)]).unwrap_err());
             store.said(&warning.expect("it says so"))
         }
@@ -500,12 +512,12 @@ fn use_damaged(store: &Store, bytes: &[u8], round: u32) -> usize {
     };
     // What is wrong farther in is found when it is read or written.
     let updates: Vec<_> = (0..400).map(|number| seen(node(number << 16 | 1), NOW)).collect();
-    let used = db.seeds(0, 100).map(drop).and_then(|()| db.write(NOW, &updates));
+    let used = db.seeds(NOW, 0, 100).map(drop).and_then(|()| db.write(NOW, &updates));
     if let Err(error) = used {
         is_set_aside(&error);
         assert!(aside(1).exists());
         db.write(NOW, &updates).unwrap();
-        assert_eq!(db.seeds(0, 100).unwrap().len(), 100);
+        assert_eq!(db.seeds(NOW, 0, 100).unwrap().len(), 100);
         return 1;
     }
     0
