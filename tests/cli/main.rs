@@ -58,7 +58,8 @@ fn key_and_record_outlast_a_run() {
     // The same content: the same record, to the last byte, though the port of the socket is another one.
     assert_eq!(record(&["--advertise", "10.1.2.3:30303"]), first);
     let moved = record(&["--advertise", "10.1.2.4:30303:30304"]);
-    assert_eq!(moved.seq(), first.seq() + 1);
+    // A record in between may not have been saved, so it begins anew with the time.
+    assert!(moved.seq() > first.seq(), "{} after {}", moved.seq(), first.seq());
     assert_eq!((moved.public_key(), moved.endpoint().unwrap().tcp), (first.public_key(), 30304));
     assert_eq!(fs::read_to_string(home.at("data/node.key")).unwrap(), key);
 
