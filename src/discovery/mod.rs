@@ -156,7 +156,8 @@ impl Discovery {
         }
     }
 
-    /// Adds a contact that is tried until it answers, and again whenever the table is empty.
+    /// Adds a contact that is tried until it answers, and again whenever the table is empty. To add it twice is as good as
+    /// once.
     ///
     /// Names and DNS seeds are resolved now, again until they resolve, when their TTL is over, and when the table has
     /// become empty. A tree is read while the table has fewer than 16 members. At most 256 names, seeds and trees are
@@ -171,31 +172,38 @@ impl Discovery {
             warn!("a bootnode cannot be used: its record holds no address with a UDP port: {record}");
             return Ok(());
         }
+        if self.requests.is_closed() {
+            return Err(RequestError::Closed);
+        }
         let Some(targets) = self.targets(&bootnode) else {
-            if self.requests.is_closed() {
-                return Err(RequestError::Closed);
-            }
             self.sources.add(&bootnode);
             return Ok(());
         };
-        for target in targets {
-            self.send(target.added()).await?;
+        if self.sources.note(&bootnode) {
+            for target in targets {
+                self.send(target.added()).await?;
+            }
         }
         Ok(())
     }
 
-    /// Takes back a contact that was added: it is tried no longer, and its name resolved no more. Nodes that are in the
-    /// table stay there.
+    /// Takes back a contact that was added: its name is resolved no more, and its node is tried no longer, unless another
+    /// contact stands for it too. Nodes that are in the table stay there.
     ///
     /// # Errors
     /// When the node has been shut down.
     pub async fn remove_bootnode(&self, bootnode: &Bootnode) -> Result<(), RequestError> {
+        if self.requests.is_closed() {
+            return Err(RequestError::Closed);
+        }
         let Some(targets) = self.targets(bootnode) else {
             self.sources.remove(bootnode);
             return Ok(());
         };
-        for target in targets {
-            self.send(target.removed()).await?;
+        if self.sources.unnote(bootnode) {
+            for target in targets {
+                self.send(target.removed()).await?;
+            }
         }
         Ok(())
     }

@@ -235,7 +235,7 @@ async fn moves(kind: &str) {
 }
 
 /// While a node is alone its names are resolved again soon. What has gone from DNS stays, since what has failed may be
-/// DNS; and an address that two names have stays for the one that is left.
+/// DNS; and an address that several contacts have stays for those that are left.
 #[tokio::test]
 async fn names_keep_their_addresses_when_they_fail_and_when_another_is_taken_back() {
     let server = Server::start().await;
@@ -253,12 +253,17 @@ async fn names_keep_their_addresses_when_they_fail_and_when_another_is_taken_bac
     bootnodes(&node, 1).await;
     server.remove("gone.example.org", RecordType::A).await;
     let [one, two] = ["one", "two"].map(|name| parse(format!("{name}.example.org:{silent}")));
-    for contact in [one.clone(), two] {
-        node.add_bootnode(contact).await.expect("it runs");
+    let direct = parse(format!("127.0.0.1:{silent}"));
+    for contact in [&one, &two, &direct] {
+        node.add_bootnode(contact.clone()).await.expect("it runs");
     }
     bootnodes(&node, 4).await;
     node.remove_bootnode(&one).await.expect("it runs");
     bootnodes(&node, 3).await;
+    node.remove_bootnode(&two).await.expect("it runs");
+    bootnodes(&node, 2).await;
+    node.remove_bootnode(&direct).await.expect("it runs");
+    bootnodes(&node, 1).await;
 }
 
 /// The questions that a DNS server gets are about whatever else the node wants to know.

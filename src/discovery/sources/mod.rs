@@ -6,7 +6,7 @@ mod hosts;
 #[cfg(feature = "dns")]
 mod trees;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -23,6 +23,10 @@ use crate::udp::Request;
 /// Names, seeds and trees that are followed at once: 256. Further ones are refused, with a warning.
 pub(super) const MAX_SOURCES: usize = 256;
 
+/// Contacts of the application that the engine is told of directly: 1,024, as many as it takes by default. Further ones it
+/// refuses, with a warning.
+const MAX_DIRECT: usize = 1024;
+
 /// The tasks of a node.
 #[derive(Debug)]
 pub(super) struct Sources {
@@ -36,6 +40,8 @@ pub(super) struct Sources {
     contacts: OnceLock<watch::Receiver<bool>>,
     /// By the text of the contact; dropped, it ends the task.
     running: Mutex<BTreeMap<String, oneshot::Sender<Stop>>>,
+    /// The texts of the contacts that need no task.
+    direct: Mutex<BTreeSet<String>>,
 }
 
 /// Tells a task that its contact has been removed.
@@ -97,8 +103,21 @@ impl Sources {
         bound: IpAddr,
         dns_server: Option<SocketAddr>,
     ) -> Self {
-        let running = Mutex::default();
-        Self { requests, events, bound, dns_server, resolver: OnceLock::new(), contacts: OnceLock::new(), running }
+        let (resolver, contacts) = (OnceLock::new(), OnceLock::new());
+        let (running, direct) = (Mutex::default(), Mutex::default());
+        Self { requests, events, bound, dns_server, resolver, contacts, running, direct }
+    }
+
+    /// Notes a contact of which the engine is to be told directly; `false` when it has been. The engine counts how often it
+    /// is given a node, since a name may stand for it as well; the application may say the same thing twice.
+    pub(super) fn note(&self, bootnode: &Bootnode) -> bool {
+        let mut direct = self.direct.lock().unwrap_or_else(PoisonError::into_inner);
+        direct.len() >= MAX_DIRECT || direct.insert(bootnode.to_string())
+    }
+
+    /// Undoes that; `false` when there is nothing to be taken back.
+    pub(super) fn unnote(&self, bootnode: &Bootnode) -> bool {
+        self.direct.lock().unwrap_or_else(PoisonError::into_inner).remove(&bootnode.to_string())
     }
 
     /// Follows a contact, unless it is followed already.
