@@ -216,7 +216,8 @@ impl Discovery {
         }
     }
 
-    /// The local enode URL. With a wildcard listening address and no known address of our own it says 127.0.0.1.
+    /// The local enode URL. Where the record holds no address it says the one that the socket is bound to, and 127.0.0.1 for
+    /// the wildcard address.
     ///
     /// The form has a place for a TCP port and none for its absence. Without one the UDP port stands there: many readers
     /// overlook `?discport=`. The record, PING and NEIGHBORS say that there is none.
@@ -225,9 +226,9 @@ impl Discovery {
         if let Some(Contact { key, endpoint: Endpoint { ip, udp, tcp } }) = record.contact() {
             return Enode { key, host: Host::Ip(ip), tcp: if tcp == 0 { udp } else { tcp }, udp };
         }
-        let port = self.shared.local_addr.port();
+        let (bound, port) = (self.shared.local_addr.ip(), self.shared.local_addr.port());
         // The wildcard address of IPv6 takes IPv4 too.
-        let ip = Ipv4Addr::LOCALHOST.into();
+        let ip = if bound.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { bound };
         Enode { key: self.key, host: Host::Ip(ip), tcp: port, udp: port }
     }
 

@@ -223,7 +223,9 @@ async fn a_new_record_is_written_though_nothing_else_has_changed() {
     let first = peer.local_record();
     peer.set_record(RecordContent { ports: Some((peer.local_addr().port(), 7)), ..Default::default() }).await.unwrap();
     assert!(peer.local_record().seq() > first.seq());
-    node.request_enr(peer.local_enode().contact().unwrap()).await.expect("it answers");
+    // On a busy machine one request may take too long.
+    let contact = peer.local_enode().contact().unwrap();
+    until("an answer", async || node.request_enr(contact).await.is_ok()).await;
     until("the new record", async || kept() == *peer.local_record().as_bytes()).await;
 }
 
