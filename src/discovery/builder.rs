@@ -295,3 +295,29 @@ fn bind_hint(error: &io::Error) -> String {
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::identity::NodeId;
+    use crate::udp::Request;
+
+    /// The places of some nodes in the order of the table of a node with this key.
+    async fn order(key: u8) -> Vec<u64> {
+        let key = NodeKey::from_bytes(&[key; 32]).unwrap();
+        let node = Discovery::builder(key).listen((Ipv4Addr::LOCALHOST, 0).into()).start().await.unwrap();
+        let (done, answer) = tokio::sync::oneshot::channel();
+        let look = move |engine: &Engine<OwnContacts>, _| {
+            let _ = done.send((0..4).map(|id| engine.table().rank(&NodeId([id; 32]))).collect());
+        };
+        node.send(Request::Inspect(Box::new(look))).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_node_that_comes_back_prefers_the_same_nodes() {
+        let first = order(1).await;
+        assert_eq!(order(1).await, first);
+        assert_ne!(order(2).await, first);
+    }
+}
